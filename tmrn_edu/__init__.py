@@ -1,0 +1,1 @@
+"""Memory networks for video object segmentation, to be read and run."""
