@@ -1,0 +1,289 @@
+"""Memory readers: a query frame and stored frames in, a readout per object out. Interchangeable in every network.
+
+Both walk over the memory frames, newest first, and for each one
+    1. score its pixels                     s[m,q]
+    2. turn scores into weights over m      W[m,q] = softmax_m, and evidence[q] = logsumexp_m
+    3. bring its values onto the query grid v~[q] = sum_m W[m,q] value[m]
+    4. pool over time                       readout[q] = sum_t softmax_t(e)[t,q] v~[t,q]
+`SpaceTimeReader` scores by similarity and pools by evidence, e = evidence, which is exactly the softmax over all (t m) of STM, STCN and XMem
+(identity 1). `TrajectoryReader` is TMRN: it corrects the score (agents, chaining) and learns how to pool (attention, age).
+
+Only one frame's affinity exists at a time, for one block of query rows, so memory grows with m q and not with t m q.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from tmrn_edu.memory.affinity import FrameAffinity, check_top_k, frame_affinity, frame_top_k, share_top_k
+from tmrn_edu.memory.agents import Agents, agent_correlation
+from tmrn_edu.memory.aggregation import AgeBias, RunningAverage, TrajectoryAttention
+from tmrn_edu.memory.alignment import chain_prior, grid_positions, rectification
+from tmrn_edu.memory.similarity import negative_squared_l2
+from tmrn_edu.memory.working import MemoryFrame, Query
+
+# Query rows are read in blocks with at most this many scores per memory frame, which bounds memory and keeps a block in the cache.
+BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class Insides:
+    """What a read did, frame by frame in the order of time. The weight of memory pixel (t m) in the readout is affinity * temporal_weights."""
+
+    memory_indices: tuple[int, ...]  # which video frames were read
+    affinity: Float[Tensor, "b t m q"]  # sums to one over m: where each query pixel looks in each frame
+    temporal_weights: Float[Tensor, "b t q"]  # sums to one over t: how much each frame counts
+    aligned_value: Float[Tensor, "b o t cv h w"]  # each frame's values on the query grid
+    trajectory: Float[Tensor, "b t 2 h w"]  # expected position (y, x) of each query pixel in each frame, in cells
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a reader returns."""
+
+    value: Float[Tensor, "b o cv h w"]  # per object, on the query grid
+    insides: Insides | None = None  # only when asked for
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One memory frame brought onto a block of the query grid."""
+
+    frame: MemoryFrame
+    affinity: FrameAffinity
+    steps: int  # video frames between the query and this frame
+    centre: Tensor | None  # b 2 q: expected position in this frame, if anybody needs it
+
+
+class SpaceTimeReader(nn.Module):
+    """The space-time read of STM, STCN and XMem.
+
+    w = softmax over (t m) of s ;  readout[q] = sum_tm w[t,m,q] value[t,m], computed frame by frame (see above), exact to rounding.
+    `similarity`: one of `memory.similarity`. `top_k`: in eval mode only the k best of all (t m) count, as published for STCN (20) and
+    XMem (30); training always uses the full softmax. No weights. Source: STM, section 3.4.
+    """
+
+    def __init__(self, similarity: Callable[..., Tensor] = negative_squared_l2, top_k: int | None = None):
+        super().__init__()
+        check_top_k(top_k)
+        self.similarity = similarity
+        self.top_k = top_k
+        self.top_k_per_frame = False
+        self.chained = False
+
+    def settings(self) -> dict:
+        """The arguments that build this reader again, as plain data."""
+        return {"similarity": self.similarity.__name__, "top_k": self.top_k}
+
+    def store(
+        self,
+        key: Float[Tensor, "b ck h w"],
+        value: Float[Tensor, "b o cv h w"],
+        index: int,
+        exact: bool = False,
+        shrinkage: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> MemoryFrame:
+        """A memory frame, with all that can be computed about it once. Keys are kept in float32: affinities need the digits."""
+        if key.shape[-2:] != value.shape[-2:] or key.shape[0] != value.shape[0]:
+            raise ValueError(f"memory key has batch and grid {_grid(key)}, memory value has {_grid(value)}")
+        return MemoryFrame(key.to(torch.promote_types(key.dtype, torch.float32)), value, index, exact, shrinkage)
+
+    def forward(self, memory: Sequence[MemoryFrame], query: Query, insides: bool = False) -> Readout:
+        """Reads `memory` for every pixel of `query`; `insides=True` also returns what was looked at (it costs t m q numbers).
+
+        Raises ValueError for an empty memory and for keys that do not fit, naming both sides.
+        """
+        _check(memory, query)
+        newest_first = sorted(memory, key=lambda frame: -frame.index)
+        height, width = query.key.shape[-2:]
+        positions = memory[0].key.shape[-2] * memory[0].key.shape[-1]
+        rows = max(1, BLOCK // max(1, len(query.key) * positions * width))
+        blocks = [self._read_block(newest_first, query, top, min(top + rows, height), insides) for top in range(0, height, rows)]
+        value = torch.cat([block[0] for block in blocks], dim=-2)
+        return Readout(value, _join_insides(newest_first, [block[1] for block in blocks]) if insides else None)
+
+    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: int) -> Float[Tensor, "b m q"]:
+        """s[m,q]: how well each pixel of one memory frame matches each query pixel. A new tensor; the caller may overwrite it."""
+        return self.similarity(frame.key, query.key, frame.shrinkage, query.selection)
+
+    def temporal_score(self, step: "_Step", query_key: Tensor, aligned_value: Tensor) -> Float[Tensor, "b q"]:
+        """e[q]: how much one memory frame counts, before the softmax over t. Here its evidence."""
+        return step.affinity.evidence
+
+    def _walk(self, frames: Sequence[MemoryFrame], query: Query, centre: Tensor, insides: bool) -> Iterator[_Step]:
+        """Aligns one memory frame after another, newest first. Positions are followed only if chaining or somebody's look needs them."""
+        top_k = None if self.training else self.top_k
+        previous = query.index
+        for frame in frames:
+            gap = max(1, abs(previous - frame.index))
+            score = self.score(frame, query, centre, gap)
+            affinity = frame_affinity(score) if top_k is None else frame_top_k(score, top_k)
+            if self.chained or insides:
+                positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
+                centre = affinity.read(rearrange(positions, "yx h w -> 1 yx (h w)").expand(len(frame.key), -1, -1))
+            yield _Step(frame, affinity, abs(query.index - frame.index), centre if self.chained or insides else None)
+            previous = frame.index
+
+    def _read_block(self, frames: Sequence[MemoryFrame], query: Query, top: int, bottom: int, insides: bool):
+        """Reads for the query rows from `top` to `bottom`: value `b o cv rows w`, and the insides of that block."""
+        height, width = query.key.shape[-2:]
+        start = grid_positions(height, width, like=query.key)[:, top:bottom]
+        start = rearrange(start, "yx h w -> 1 yx (h w)").expand(len(query.key), -1, -1)
+        selection = None if query.selection is None else query.selection[:, :, top:bottom]
+        block = Query(query.key[:, :, top:bottom].to(frames[0].key.dtype), query.index, selection)
+        query_key = rearrange(block.key, "b ck h w -> b ck (h w)")
+
+        steps = self._walk(frames, block, start, insides)
+        if self.top_k is not None and not self.training and not self.top_k_per_frame:
+            steps = list(steps)
+            shared = share_top_k([step.affinity for step in steps], self.top_k)
+            steps = [_Step(step.frame, part, step.steps, step.centre) for step, part in zip(steps, shared, strict=True)]
+
+        pooled, looks = RunningAverage(), []
+        for step in steps:
+            objects = step.frame.value.shape[1]
+            aligned = step.affinity.read(rearrange(step.frame.value, "b o cv h w -> b (o cv) (h w)"))
+            score = self.temporal_score(step, query_key, rearrange(aligned, "b (o cv) q -> b o cv q", o=objects))
+            pooled.add(score, aligned)
+            if insides:
+                looks.append((step.affinity.dense(step.frame.key[0, 0].numel()), score, aligned, step.centre))
+        shape = {"o": objects, "w": width}
+        value = rearrange(pooled.mean, "b (o cv) (h w) -> b o cv h w", **shape)
+        if not insides:
+            return value, None
+        affinity, scores, aligned, centres = (torch.stack(parts, dim=1) for parts in zip(*looks, strict=True))
+        return value, (
+            affinity,
+            scores.softmax(dim=1),
+            rearrange(aligned, "b t (o cv) (h w) -> b o t cv h w", **shape),
+            rearrange(centres, "b t yx (h w) -> b t yx h w", w=width),
+        )
+
+
+class TrajectoryReader(SpaceTimeReader):
+    """TMRN's reader: spatial alignment, then temporal aggregation along each query pixel's trajectory.
+
+    score      s[m,q] + lambda log(g[m,q] + eps) - beta / gap |pos(m) - c[q]|^2     g: agent-level correlation; c: the trajectory so far
+    pooling    e[q] = evidence (if `evidence`) + attention (if `attention`) + age bias (if `age`)
+    `agents=0` leaves the correction out. With `top_k` (eval mode only) the k best over all (t m) count where evidence joins the frames, so
+    that identity 1 holds, and the k best of each frame where attention alone does. Presets: `paper` and `warm`.
+    Raises ValueError for an impossible number of agents, or a pooling made of nothing.
+    Source: TMRN [S]; evidence, age, chaining [ours]; method sections 2, 3 and 5.
+    """
+
+    def __init__(
+        self,
+        key_channels: int,
+        value_channels: int,
+        similarity: Callable[..., Tensor] = negative_squared_l2,
+        top_k: int | None = None,
+        agents: int = 8,
+        rectify: float = 1.0,
+        evidence: bool = False,
+        attention: bool = True,
+        attention_from_zero: bool = False,
+        chain: bool = False,
+        age: bool = False,
+    ):
+        super().__init__(similarity, top_k)
+        if not (evidence or attention):
+            raise ValueError("evidence and attention are both off, expected at least one of them to pool over time")
+        self.key_channels, self.value_channels = key_channels, value_channels
+        self.evidence, self.chained, self.top_k_per_frame = evidence, chain, not evidence
+        self.agents = Agents(key_channels, agents) if agents else None
+        self.rectify = nn.Parameter(torch.tensor(float(rectify))) if agents else None  # lambda
+        self.attention = TrajectoryAttention(key_channels, value_channels, zero=attention_from_zero) if attention else None
+        self.beta = nn.Parameter(torch.zeros(())) if chain else None
+        self.age = AgeBias() if age else None
+        self._options = {
+            "agents": agents, "rectify": rectify, "evidence": evidence, "attention": attention,
+            "attention_from_zero": attention_from_zero, "chain": chain, "age": age,
+        }  # fmt: skip
+
+    @classmethod
+    def paper(cls, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
+        """The supplement's reader as we read it: agents with lambda = 1 at start, attention alone along the trajectory [S]."""
+        return cls(key_channels, value_channels, **options)
+
+    @classmethod
+    def warm(cls, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
+        """Starts as the space-time read: evidence + attention, with lambda, K (and beta and age, if on) at zero.
+
+        Put into a trained network it changes no output (identity 1), and can be trained from there [ours].
+        """
+        return cls(key_channels, value_channels, **{"rectify": 0.0, "evidence": True, "attention_from_zero": True} | options)
+
+    @classmethod
+    def chained(cls, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
+        """`warm` with chained alignment and age: the reader follows a trajectory instead of matching each frame anew [ours]."""
+        return cls.warm(key_channels, value_channels, **{"chain": True, "age": True} | options)
+
+    def settings(self) -> dict:
+        """The arguments that build this reader again, as plain data."""
+        sizes = {"key_channels": self.key_channels, "value_channels": self.value_channels}
+        return sizes | super().settings() | self._options
+
+    def store(self, key, value, index, exact=False, shrinkage=None) -> MemoryFrame:
+        """As `SpaceTimeReader.store`, with the frame's agents and their likelihoods computed once."""
+        frame = super().store(key, value, index, exact, shrinkage)
+        description = None if self.agents is None else self.agents.describe(frame.key)
+        return MemoryFrame(frame.key, value, index, exact, shrinkage, description)
+
+    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: int) -> Float[Tensor, "b m q"]:
+        """The similarity, rectified by the agents and centred on the trajectory."""
+        score = super().score(frame, query, centre, gap)
+        if self.agents is not None:
+            query_likelihood = self.agents.likelihood(query.key, frame.description)
+            correlation = agent_correlation(frame.description.likelihood, query_likelihood)
+            score = score + self.rectify * rectification(correlation)
+        if self.beta is not None:
+            positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
+            score = score - self.beta / gap * chain_prior(positions, centre)
+        return score
+
+    def temporal_score(self, step: _Step, query_key: Tensor, aligned_value: Tensor) -> Float[Tensor, "b q"]:
+        """Evidence, attention and age, whichever this reader has."""
+        evidence = step.affinity.evidence
+        score = evidence if self.evidence else torch.zeros_like(evidence)
+        if self.attention is not None:
+            aligned_key = step.affinity.read(rearrange(step.frame.key, "b ck h w -> b ck (h w)"))
+            score = score + self.attention(query_key, aligned_value.to(aligned_key.dtype), aligned_key)
+        if self.age is not None:
+            score = score + self.age(step.steps, step.frame.exact)
+        return score
+
+
+def _grid(x: Tensor) -> str:
+    return f"{x.shape[0]} x ({x.shape[-2]}, {x.shape[-1]})"
+
+
+def _check(memory: Sequence[MemoryFrame], query: Query) -> None:
+    if not memory:
+        raise ValueError(f"memory holds 0 frames, expected at least 1 to read for frame {query.index}")
+    for frame in memory:
+        if frame.key.shape[1] != query.key.shape[1]:
+            raise ValueError(f"memory key of frame {frame.index} has {frame.key.shape[1]} channels, query key has {query.key.shape[1]}")
+        if frame.key.shape[0] != query.key.shape[0]:
+            raise ValueError(f"memory key of frame {frame.index} has batch {frame.key.shape[0]}, query key has {query.key.shape[0]}")
+        if frame.value.shape[1:3] != memory[0].value.shape[1:3]:
+            raise ValueError(
+                f"memory value of frame {frame.index} has objects and channels {tuple(frame.value.shape[1:3])}, "
+                f"that of frame {memory[0].index} has {tuple(memory[0].value.shape[1:3])}"
+            )
+
+
+def _join_insides(newest_first: Sequence[MemoryFrame], blocks: list) -> Insides:
+    """Blocks of query rows -> the whole grid, and newest first -> the order of time."""
+    affinity, weights, aligned, trajectory = zip(*blocks, strict=True)
+    return Insides(
+        memory_indices=tuple(frame.index for frame in reversed(newest_first)),
+        affinity=torch.cat(affinity, dim=-1).flip(1),
+        temporal_weights=torch.cat(weights, dim=-1).flip(1),
+        aligned_value=torch.cat(aligned, dim=-2).flip(2),
+        trajectory=torch.cat(trajectory, dim=-2).flip(1),
+    )

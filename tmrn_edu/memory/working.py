@@ -1,0 +1,60 @@
+"""Working memory: the frames that are kept, each with its keys, values and what a reader computed about it.
+
+Frames are kept as a list and never joined into one tensor: readers walk over them, so adding a frame copies nothing.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tmrn_edu.memory.agents import AgentDescription
+
+
+@dataclass(frozen=True)
+class MemoryFrame:
+    """One stored frame."""
+
+    key: Float[Tensor, "b ck h w"]  # what queries are matched with
+    value: Float[Tensor, "b o cv h w"]  # what is read, one per object
+    index: int  # number of the frame in its video
+    exact: bool  # its mask was given, not predicted
+    shrinkage: Float[Tensor, "b 1 h w"] | None = None  # XMem: sharpness of each memory pixel, >= 1
+    description: AgentDescription | None = None  # TMRN: agents of this frame and their likelihoods
+
+
+@dataclass(frozen=True)
+class Query:
+    """The frame that asks."""
+
+    key: Float[Tensor, "b ck h w"]
+    index: int  # number of the frame in its video
+    selection: Float[Tensor, "b ck h w"] | None = None  # XMem: channel weights in [0, 1]
+
+
+class WorkingMemory:
+    """The stored frames of one group of objects, oldest first, with an optional bound.
+
+    With `max_frames` = n, at most n frames are kept. The first always stays. When another one arrives, the oldest *predicted* frame
+    after the first makes room; if every kept frame was given by the user, the oldest given one after the first does. So memory holds the
+    first frame, corrections, and a window of recent frames, and needs constant space however long the video is.
+    Raises ValueError for max_frames < 1. Source: ours; STCN and XMem (long-term memory off) keep everything, which None does.
+    """
+
+    def __init__(self, max_frames: int | None = None):
+        if max_frames is not None and max_frames < 1:
+            raise ValueError(f"max_frames is {max_frames}, expected None (keep all) or at least 1")
+        self.max_frames = max_frames
+        self.frames: list[MemoryFrame] = []
+
+    def add(self, frame: MemoryFrame) -> None:
+        """Keeps `frame`; makes room first if the bound is reached."""
+        if self.max_frames == 1 and self.frames:
+            return
+        if self.max_frames is not None and len(self.frames) >= self.max_frames:
+            predicted = [i for i, kept in enumerate(self.frames) if i > 0 and not kept.exact]
+            del self.frames[predicted[0] if predicted else 1]
+        self.frames.append(frame)
+
+    def __len__(self) -> int:
+        return len(self.frames)
