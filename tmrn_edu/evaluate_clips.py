@@ -1,0 +1,94 @@
+"""Scores on held-out synthetic clips, where every pixel's truth is known: J, F, and how well trajectories are found.
+
+Every clip is segmented twice: from *predicted* memories, as in use, and from *true* memories, which shows what a read is worth before errors
+pile up. Differences between networks are paired over clips.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import nn
+
+from tmrn_edu import metrics
+from tmrn_edu.data.clips import FIRST_TRAINING_SEED
+from tmrn_edu.data.synthetic import Clip, make_clip
+from tmrn_edu.inference import look, roll_out
+from tmrn_edu.masks import index_to_object_masks, probabilities_to_index_mask
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """One network on one set of clips; one number per clip, in the order of the seeds."""
+
+    J: np.ndarray  # region similarity, predicted memories
+    F: np.ndarray  # boundary accuracy, predicted memories
+    J_true_memory: np.ndarray  # region similarity, true memories
+
+
+def held_out_clips(level: str, count: int, frames: int = 8, size: tuple[int, int] = (96, 96), first_seed: int = 0) -> list[Clip]:
+    """Clips that no training draws: seeds `first_seed` .. `first_seed + count - 1`, all below the first training seed."""
+    if first_seed + count > FIRST_TRAINING_SEED:
+        raise ValueError(f"seeds up to {first_seed + count} asked for, held-out seeds end at {FIRST_TRAINING_SEED}")
+    return [make_clip(seed, level, frames, size) for seed in range(first_seed, first_seed + count)]
+
+
+@torch.inference_mode()
+def score_clips(network: nn.Module, clips: list[Clip], batch: int = 16) -> ClipScores:
+    """J and F of the target in every clip (DAVIS rule: first and last frame not counted); every earlier frame is memory.
+
+    Clips of one size and length, one labelled object. Source: method section 4 and DAVIS (`metrics.score`).
+    """
+    network.eval()
+    predicted, clean = [], []
+    for start in range(0, len(clips), batch):
+        some = clips[start : start + batch]
+        frames = rearrange([clip.frames for clip in some], "b t H W c -> b t c H W").float() / 255
+        masks = index_to_object_masks(torch.stack([clip.index_masks for clip in some]), (1,))
+        masks = rearrange(masks, "b t o H W -> b o t H W")
+        for memory_masks, scores in ((None, predicted), (masks, clean)):
+            results = roll_out(network, frames, masks[:, :, 0], memory_masks=memory_masks)
+            found = torch.stack([probabilities_to_index_mask(r.probabilities, (1,)) for r in results], dim=1)
+            for clip, masks_found in zip(some, found, strict=True):
+                whole = torch.cat([clip.index_masks[:1], masks_found])
+                scores.append(metrics.score(whole, clip.index_masks))
+    return ClipScores(
+        J=np.array([s.J for s in predicted]),
+        F=np.array([s.F for s in predicted]),
+        J_true_memory=np.array([s.J for s in clean]),
+    )
+
+
+def trajectory_pck(network: nn.Module, clips: list[Clip], threshold: float = 4.0) -> float:
+    """Share of the target's pixels in the last frame whose trajectory runs within `threshold` pixels of the truth.
+
+    The last frame is read from all earlier ones with true masks; a pixel's expected position in each memory frame (`Insides.trajectory`) is compared
+    with the true one, where that is visible. One pixel per grid cell is asked. In [0, 1]. Source: PCK as in point tracking; ours.
+    """
+    shares = []
+    for clip in clips:
+        query = len(clip.frames) - 1
+        seen = look(network, clip.frames, clip.index_masks, query, range(query))
+        shares.append(look_pck(seen, clip, threshold))
+    return float(np.nanmean(shares))
+
+
+def look_pck(seen, clip: Clip, threshold: float = 4.0) -> float:
+    """As `trajectory_pck`, for one look at one clip."""
+    height, width = seen.insides.trajectory.shape[-2:]
+    cells = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")).float()
+    centres = rearrange(seen.cell_to_pixel(cells), "yx h w -> (h w) yx")
+    H, W = clip.index_masks.shape[-2:]
+    y, x = centres.round().long().unbind(-1)
+    inside = (y >= 0) & (y < H) & (x >= 0) & (x < W)
+    y, x = y.clamp(0, H - 1), x.clamp(0, W - 1)
+    target = inside & (clip.index_masks[seen.query, y, x] == 1)
+    found, truth, visible = [], [], []
+    for t, trajectory in zip(seen.memory, seen.insides.trajectory[0], strict=True):
+        true = clip.correspondence(seen.query, t)
+        found.append(rearrange(seen.cell_to_pixel(trajectory), "yx h w -> (h w) yx")[target])
+        offset = centres[target] - torch.stack([y, x], -1)[target]  # cell centres lie between pixels
+        truth.append(true.positions[y, x][target] + offset)
+        visible.append(true.visible[y, x][target])
+    return metrics.pck(torch.cat(found), torch.cat(truth), torch.cat(visible), threshold=threshold)

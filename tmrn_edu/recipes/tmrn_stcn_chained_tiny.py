@@ -1,0 +1,15 @@
+"""tmrn-stcn-chained-tiny: the small STCN with TMRN's reader, preset *warm*, with chained alignment and age [ours].
+
+Command: tmrn-edu train tmrn_stcn_chained_tiny --out runs/tmrn-stcn-chained-tiny
+Time, scores: tmrn_edu/weights/tmrn-stcn-chained-tiny.json
+"""
+
+from tmrn_edu.memory import TrajectoryReader
+from tmrn_edu.recipes.tiny import KEY_CHANNELS, VALUE_CHANNELS, tiny_stcn
+from tmrn_edu.train import Recipe, TrainSettings
+
+RECIPE = Recipe(
+    "tmrn-stcn-chained-tiny",
+    lambda seed: tiny_stcn(lambda: TrajectoryReader.chained(KEY_CHANNELS, VALUE_CHANNELS), seed),
+    TrainSettings(),
+)

@@ -1,0 +1,116 @@
+"""Weight files: safetensors with all that is needed to rebuild the network, and the networks shipped in the package.
+
+A file's metadata says which network, which preset and which reader with which settings; loading never unpickles anything.
+Beside every shipped `weights/NAME.safetensors` lies `weights/NAME.json`: command, seed, minutes, scores, licence.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from tmrn_edu.data.files import atomic_path
+from tmrn_edu.errors import InputError
+from tmrn_edu.memory import similarity
+from tmrn_edu.memory.readers import SpaceTimeReader, TrajectoryReader
+from tmrn_edu.networks.stcn import STCN
+
+NETWORKS = {("STCN", "full"): STCN, ("STCN", "tiny"): STCN.tiny}
+READERS = {reader.__name__: reader for reader in (SpaceTimeReader, TrajectoryReader)}
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """One shipped network, as `list_networks` and `tmrn-edu networks` show it."""
+
+    name: str
+    baseline: str  # STCN, tiny ...
+    reader: str  # in words
+    parameters: int
+    origin: str  # what it was trained on, by which command
+    licence: str
+    scores: dict  # as recorded when it was trained
+
+
+def save_network(network: nn.Module, path: str | os.PathLike, about: dict | None = None) -> None:
+    """Writes a network's weights with what is needed to rebuild it; `about`: anything else worth keeping, as plain data.
+
+    The file appears whole or not at all. Source: ours.
+    """
+    metadata = {
+        "format": "tmrn_edu",
+        "network": json.dumps([type(network).__name__, network.preset]),
+        "reader": json.dumps([type(network.reader).__name__, network.reader.settings()]),
+        "about": json.dumps(about or {}),
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def load(name: str | os.PathLike) -> nn.Module:
+    """A network by the name of a shipped one (`list_networks`) or from a file that `save_network` wrote; in eval mode, on the CPU.
+
+    Raises InputError for an unknown name (naming those there are), a missing, truncated or foreign file, and weights that do not fit,
+    listing them. Source: method section 7.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors" and not path.exists():
+        names = [info.name for info in list_networks()]
+        if str(name) not in names:
+            raise InputError(f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file")
+        path = _folder() / f"{name}.safetensors"
+    state, metadata = _read(path)
+    kind, preset = json.loads(metadata["network"])
+    reader, settings = json.loads(metadata["reader"])
+    if (kind, preset) not in NETWORKS or reader not in READERS:
+        raise InputError(f"{path} holds {kind} {preset} with {reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}")
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's random numbers stay as they are
+        network = NETWORKS[kind, preset](READERS[reader](**settings | {"similarity": getattr(similarity, settings["similarity"])}))
+    fit(network, state, path)
+    return network.eval()
+
+
+def fit(network: nn.Module, state: dict[str, torch.Tensor], origin: object) -> None:
+    """Loads a state dict of exactly this network's names and shapes. Raises InputError listing all that is missing, left over or misshapen."""
+    own = network.state_dict()
+    missing = [f"missing {name}" for name in own if name not in state]
+    extra = [f"unexpected {name}" for name in state if name not in own]
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if wrong := missing + extra + shapes:
+        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+        raise InputError(f"{origin} does not fit {type(network).__name__} ({network.preset}): {'; '.join(wrong[:6])}{more}")
+    network.load_state_dict(state)
+
+
+def list_networks() -> list[NetworkInfo]:
+    """The networks shipped in the package. Source: their records in `tmrn_edu/weights/`."""
+    return [NetworkInfo(**{k: json.loads(file.read_text())[k] for k in NetworkInfo.__dataclass_fields__}) for file in sorted(_folder().glob("*.json"))]
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("tmrn_edu") / "weights"))
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise InputError(f"no weight file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is no whole safetensors file ({error})") from None
+    if metadata.get("format") != "tmrn_edu":
+        raise InputError(f"{path} was not written by tmrn_edu (metadata: {sorted(metadata) or 'none'}), expected a file of save_network")
+    return state, metadata
