@@ -61,10 +61,10 @@ def score_clips(network: nn.Module, clips: list[Clip], batch: int = 16) -> ClipS
 
 
 def trajectory_pck(network: nn.Module, clips: list[Clip], threshold: float = 4.0) -> float:
-    """Share of the target's pixels in the last frame whose trajectory runs within `threshold` pixels of the truth.
+    """How often a target pixel of the last frame finds its counterpart: share of best matches within `threshold` pixels of the truth.
 
-    The last frame is read from all earlier ones with true masks; a pixel's expected position in each memory frame (`Insides.trajectory`) is compared
-    with the true one, where that is visible. One pixel per grid cell is asked. In [0, 1]. Source: PCK as in point tracking; ours.
+    The last frame is read from all earlier ones with true masks. In each memory frame the cell with the largest affinity is compared with the
+    true position of the pixel, where that is visible; one pixel per grid cell is asked. In [0, 1]. Source: PCK as in point tracking; ours.
     """
     shares = []
     for clip in clips:
@@ -85,9 +85,10 @@ def look_pck(seen, clip: Clip, threshold: float = 4.0) -> float:
     y, x = y.clamp(0, H - 1), x.clamp(0, W - 1)
     target = inside & (clip.index_masks[seen.query, y, x] == 1)
     found, truth, visible = [], [], []
-    for t, trajectory in zip(seen.memory, seen.insides.trajectory[0], strict=True):
+    for t, affinity in zip(seen.memory, seen.insides.affinity[0], strict=True):
         true = clip.correspondence(seen.query, t)
-        found.append(rearrange(seen.cell_to_pixel(trajectory), "yx h w -> (h w) yx")[target])
+        best = affinity.argmax(dim=0)  # of m, for each q
+        found.append(rearrange(seen.cell_to_pixel(torch.stack([best // width, best % width]).float()), "yx q -> q yx")[target])
         offset = centres[target] - torch.stack([y, x], -1)[target]  # cell centres lie between pixels
         truth.append(true.positions[y, x][target] + offset)
         visible.append(true.visible[y, x][target])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -51,6 +51,7 @@ def segment_frame(
     features = network.encode(padded)
     readouts = tuple(network.read(features, memory, index, insides) for memory in memories)
     object_logits = torch.cat([network.decode(readout, features) for readout in readouts], dim=1)
+    object_logits = object_logits.to(torch.promote_types(object_logits.dtype, torch.float32))  # half cannot hold 1 - 1e-7
     logits = soft_aggregation_logits(unpad(object_logits, padding).sigmoid())
     return FrameSegmentation(logits, readouts, features)
 
@@ -166,44 +167,45 @@ class Segmenter:
         self.index += 1
         small = rearrange(_shrink(picture.to(self.device), self.short_side), "c H W -> 1 c H W")
 
-        result, object_probabilities = None, small.new_zeros(1, 0, *small.shape[-2:])
+        result, labels = None, small.new_ones(1, 1, *small.shape[-2:])  # before any object is known, all is background
         if self.groups:
             result = segment_frame(self.network, small, [group.memory.frames for group in self.groups], self.index)
-            object_probabilities = result.probabilities[:, 1:]
+            labels = result.probabilities
         if given is not None:
-            object_probabilities = self._take_in(given, object_probabilities)
-        if not self.groups:
-            blank = torch.zeros(size, dtype=torch.uint8)
-            return StepResult(blank, torch.ones(1, *size), ())
-
-        if given is not None or self.index - self.last_stored >= self.memory_every:
-            self._store(small, object_probabilities, given is not None, None if result is None else result.features)
-        labels = soft_aggregation_logits(object_probabilities).softmax(dim=1)
+            labels = self._take_in(given, labels)
+        if self.groups and (given is not None or self.index - self.last_stored >= self.memory_every):
+            self._store(small, labels[:, 1:], given, None if result is None else result.features)
         return self._answer(labels, size, given)
 
-    def _take_in(self, given: Tensor, object_probabilities: Tensor) -> Tensor:
+    def _take_in(self, given: Tensor, labels: Tensor) -> Tensor:
         """New objects get a group; the given masks replace predictions, and nothing else may claim their pixels."""
         named = [int(i) for i in given.unique() if 0 < i != VOID]
         fresh = [name for name in named if name not in self.object_ids]
         if fresh:
             self.groups.append(_Group(fresh, WorkingMemory(self.max_frames)))
-        grid = object_probabilities.shape[-2:]
+        grid = labels.shape[-2:]
         masks = rearrange(index_to_object_masks(given, named), "o H W -> 1 o H W").to(self.device)
         masks = F.interpolate(masks, size=grid, mode="area") if masks.shape[-2:] != grid else masks
-        claimed = masks.sum(dim=1, keepdim=True).clamp(max=1)
-        rows = object_probabilities * (1 - claimed)
-        rows = torch.cat([rows, rows.new_zeros(1, len(fresh), *grid)], dim=1).clone()
-        for name, mask in zip(named, masks[0], strict=True):
-            rows[0, self.object_ids.index(name)] = mask
-        return rows
+        claimed = reduce(masks, "b o H W -> b 1 H W", "sum").clamp(max=1)
+        objects = torch.cat([labels[:, 1:] * (1 - claimed), labels.new_zeros(1, len(fresh), *grid)], dim=1)
+        for number, name in enumerate(named):
+            objects[:, self.object_ids.index(name)] = masks[:, number]
+        # These are probabilities over labels already, so the background is what is left over; no soft aggregation.
+        background = (1 - reduce(objects, "b o H W -> b 1 H W", "sum")).clamp(min=0)
+        return torch.cat([background, objects], dim=1)
 
-    def _store(self, frame: Tensor, object_masks: Tensor, exact: bool, features: object | None) -> None:
-        """Memorizes all objects at once, then gives each group its own values; keys and agents are shared."""
-        stored = memorize_frame(self.network, frame, object_masks, self.index, exact, features)
+    def _store(self, frame: Tensor, object_masks: Tensor, given: Tensor | None, features: object | None) -> None:
+        """Memorizes all objects at once, then gives each group its own values; keys and agents are shared.
+
+        For a group of which the given mask shows nothing, the frame is a predicted one.
+        """
+        stored = memorize_frame(self.network, frame, object_masks, self.index, given is not None, features)
+        named = [] if given is None else given.unique().tolist()
         first = 0
         for group in self.groups:
             last = first + len(group.object_ids)
-            group.memory.add(replace(stored, value=stored.value[:, first:last]))
+            exact = any(name in named for name in group.object_ids)
+            group.memory.add(replace(stored, value=stored.value[:, first:last], exact=exact))
             first = last
         self.last_stored = self.index
 

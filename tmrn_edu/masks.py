@@ -47,12 +47,13 @@ def others_mask(object_masks: Float[Tensor, "b o H W"]) -> Float[Tensor, "b o H 
 def soft_aggregation_logits(object_probabilities: Float[Tensor, "b o H W"]) -> Float[Tensor, "b l H W"]:
     """Logits over background and objects whose softmax is STM's soft aggregation.
 
-    p_0 = prod_o (1 - p_o);  logit_l = log(p_l / (1 - p_l)), every p clamped to [1e-7, 1 - 1e-7].
+    p_0 = prod_o (1 - p_o);  logit_l = log(p_l / (1 - p_l)), every p clamped to [1e-7, 1 - 1e-7], in float32 or better.
     Shapes: `b o H W` in [0, 1] -> `b l H W` with l = o + 1, background first. Losses take these logits.
     Source: STM (Oh et al., ICCV 2019), section 3.5; the clamp is the authors' code.
     """
-    background = reduce(1 - object_probabilities, "b o H W -> b 1 H W", "prod")
-    labels = torch.cat([background, object_probabilities], dim=1).clamp(ODDS_EPS, 1 - ODDS_EPS)
+    precise = object_probabilities.to(torch.promote_types(object_probabilities.dtype, torch.float32))  # half rounds 1 - 1e-7 to 1
+    background = reduce(1 - precise, "b o H W -> b 1 H W", "prod")
+    labels = torch.cat([background, precise], dim=1).clamp(ODDS_EPS, 1 - ODDS_EPS)
     return torch.log(labels / (1 - labels))
 
 

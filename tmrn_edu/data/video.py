@@ -34,6 +34,7 @@ __all__ = [
 DEFAULT_FPS = 24.0  # a folder of images has no frame rate; DAVIS and YouTube-VOS were filmed at 24 to 30
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 EXIF_ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # these orientations swap height and width
+BT601 = 5  # FFmpeg's name for it, and its default
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ class FileReader(VideoReader):
                 stream = self._stream(container)
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
-                    image = frame.to_ndarray(format="rgb24")
+                    # RGB has no colour matrix, but PyAV before 17 heeds that of the frame only if one is named here.
+                    image = frame.reformat(format="rgb24", dst_colorspace=BT601).to_ndarray()
                     # The display matrix of phone videos, in degrees counter-clockwise.
                     yield np.rot90(image, round(frame.rotation / 90) % 4)
                     decoded += 1
@@ -267,7 +269,10 @@ def _count_packets(container, stream, fps):
         if packet.pts is not None:
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     # mp4 and its kin list every frame up front; Matroska lists only key frames, but states how long the stream is.
-    expected = shown + max(0, len(stream.index_entries) - packets) + broken
+    # PyAV before 17 does not show that list; the header's number serves where the end is torn, but not in general, since
+    # it counts the frames that were trimmed away too.
+    listed = len(stream.index_entries) if hasattr(stream, "index_entries") else stream.frames if broken else 0
+    expected = shown + max(0, listed - packets) + broken
     tags = {key.upper(): value for key, value in stream.metadata.items()}
     stated = _seconds(tags.get("DURATION"))
     if expected == shown and stated and end < 0.99 * stated - 2 / fps:

@@ -1,0 +1,142 @@
+"""What strict nbval cannot see: it compares outputs that are stored, and is content where none are.
+
+These tests read the stored notebooks only; pytest runs them besides, through nbval (pyproject.toml).
+"""
+
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+SOURCES = FOLDER / "src"
+LESSONS = sorted(FOLDER.glob("*.ipynb"))
+ANSWERS = sorted((FOLDER / "answers").glob("*.ipynb"))
+
+TAGS = {  # documented in CONTRIBUTING.md
+    "exercise",  # the reader's function: a stub in the lesson, worked out in the answers
+    "check",  # calls te.check.<name>(function)
+    "raises-exception",  # an error shown on purpose; nbval compares its name and message
+    "nbval-ignore-output",  # timings and the like; at most two cells
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def printed(cell) -> str:
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
+
+
+def checkers(path: Path) -> list[str]:
+    """Names of the checkers that a notebook's `check` cells call, in order."""
+    checking = [cell.source for cell in code_cells(path) if "check" in tags(cell)]
+    return [name for source in checking for name in re.findall(r"te\.check\.(\w+)\(", source)]
+
+
+each = pytest.mark.parametrize("path", LESSONS + ANSWERS, ids=name_of)
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=name_of)
+each_answer = pytest.mark.parametrize("path", ANSWERS, ids=name_of)
+
+
+def test_there_are_notebooks_and_every_one_has_its_source():
+    built = {name_of(path) for path in LESSONS + ANSWERS}
+    written = {path.relative_to(SOURCES).with_suffix("").as_posix() for path in SOURCES.rglob("*.py")}
+    assert built, "no notebook in notebooks/"
+    assert built == written
+
+
+@each
+def test_executed(path):
+    """A notebook stripped of its outputs passes nbval: nothing is stored, so nothing is compared."""
+    cells = code_cells(path)
+    missing = [cell.source.splitlines()[0] for cell in cells if cell.execution_count is None]
+    assert cells and not missing
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "not run from the top in one go"
+    errors = [cell for cell in cells if any(output.output_type == "error" for output in cell.outputs)]
+    assert all("raises-exception" in tags(cell) for cell in errors)
+
+
+@each
+def test_source_holds_the_same_cells(path):
+    """`python tools/build_notebooks.py` was run after the last edit, of either twin."""
+    source = jupytext.read((SOURCES / path.relative_to(FOLDER)).with_suffix(".py"), fmt="py:percent")
+    built = nbformat.read(path, as_version=4)
+    twins = [[(cell.cell_type, cell.source, tags(cell)) for cell in twin.cells] for twin in (built, source)]
+    assert twins[0] == twins[1]
+
+
+@each
+def test_no_cell_ends_in_a_semicolon(path):
+    """It hides the last value from Jupyter and from the stored outputs, but not from nbval, which then fails."""
+    assert not [cell.source for cell in code_cells(path) if cell.source.rstrip().endswith(";")]
+
+
+@each
+def test_tags(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert {tag for cell in cells for tag in tags(cell)} <= TAGS
+    assert sum("nbval-ignore-output" in tags(cell) for cell in cells) <= 2
+
+
+@each
+def test_same_for_everyone(path):
+    """As the build tool leaves it: no versions, no machine, and small enough that it is shown on the web."""
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3" and "version" not in notebook.metadata.language_info
+    assert path.stat().st_size < 1_000_000
+    state = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    assert all(re.fullmatch(r"widget-\d{3,}", model) for model in state)
+
+
+@each
+def test_widgets_have_a_picture_and_their_state(path):
+    """Without a kernel a reader sees the picture (not trusted) or the saved widget (trusted), never `model not found`."""
+    view = "application/vnd.jupyter.widget-view+json"
+    state = json.dumps(nbformat.read(path, as_version=4).metadata.get("widgets", {}))
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            if view in output.get("data", {}):
+                assert "image/png" in output.data, cell.source
+                assert output.data[view]["model_id"] in state, cell.source
+
+
+@each_lesson
+def test_starts_with_a_picture(path):
+    first = code_cells(path)[:5]
+    assert any("image/png" in output.get("data", {}) for cell in first for output in cell.outputs)
+
+
+@each_lesson
+def test_exercises_are_open(path):
+    """Each stub is followed by its checker, which says `not yet: ...`; the answers call the same checkers."""
+    cells = code_cells(path)
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        if "exercise" in tags(cell):
+            assert following is not None and "check" in tags(following), cell.source
+        if "check" in tags(cell):
+            assert re.search(r"te\.check\.\w+\(", cell.source), cell.source
+            assert printed(cell).startswith("not yet: "), "a stub passes, or a checker is silent: " + cell.source
+    answers = FOLDER / "answers" / path.name
+    assert (checkers(answers) if answers.exists() else []) == checkers(path)
+
+
+@each_answer
+def test_answers_pass(path):
+    assert (FOLDER / path.name).exists() and checkers(path)
+    for cell in code_cells(path):
+        if "check" in tags(cell):
+            assert cell.source.startswith("assert te.check."), cell.source
+            assert printed(cell).strip() and not printed(cell).startswith("not yet"), cell.source
