@@ -42,7 +42,13 @@ def train_all(out: Path, recipes, seeds, steps: int | None) -> None:
                 continue
             recipe = importlib.import_module(f"tmrn_edu.recipes.{name}").RECIPE
             settings = replace(recipe.settings, seed=seed, steps=steps or recipe.settings.steps)
-            train(replace(recipe, settings=settings), folder, (folder / "checkpoint.pt").exists(), progress=show_progress(), data=data)
+            train(
+                replace(recipe, settings=settings),
+                folder,
+                (folder / "checkpoint.pt").exists(),
+                progress=show_progress(),
+                data=data,
+            )
 
 
 def score_all(out: Path, recipes, seeds, count: int, first_seed: int) -> dict:
@@ -70,13 +76,21 @@ def table(scores: dict, recipes, seeds) -> str:
             runs = [by_recipe[name][seed] for seed in seeds]
             mean = {key: np.mean([getattr(run[0], key) for run in runs]) for key in ClipScores.__dataclass_fields__}
             pck = np.mean([run[1] for run in runs])
-            lines.append(f"| {level} | {name} | {mean['J']:.3f} | {mean['F']:.3f} | {mean['J_true_memory']:.3f} | {pck:.3f} |")
+            lines.append(
+                f"| {level} | {name} | {mean['J']:.3f} | {mean['F']:.3f} | {mean['J_true_memory']:.3f} | {pck:.3f} |"
+            )
     header = "".join(f" seed {seed} |" for seed in seeds)
-    lines += ["", f"| level | reader - {recipes[0]} | of | all seeds |{header}", "|---|---|---|---|" + "---|" * len(seeds)]
+    lines += [
+        "",
+        f"| level | reader - {recipes[0]} | of | all seeds |{header}",
+        "|---|---|---|---|" + "---|" * len(seeds),
+    ]
     for level, by_recipe in scores.items():
         for name in recipes[1:]:
             for key, label in (("J", "J"), ("J_true_memory", "J, true memories")):
-                by_seed = [getattr(by_recipe[name][s][0], key) - getattr(by_recipe[recipes[0]][s][0], key) for s in seeds]
+                by_seed = [
+                    getattr(by_recipe[name][s][0], key) - getattr(by_recipe[recipes[0]][s][0], key) for s in seeds
+                ]
                 cells = "".join(f" {mean_and_error(d)} |" for d in by_seed)
                 lines.append(f"| {level} | {name} | {label} | {mean_and_error(np.mean(by_seed, axis=0))} |{cells}")
     return "\n".join(lines)

@@ -58,7 +58,7 @@ class SyntheticClips:
         gaps = rng.integers(1, max_gap + 1, size=frames - 1)
         indices = np.concatenate([[0], np.cumsum(gaps)])
         pictures, masks = [], []
-        for number in rng.choice(self.count, size=clips, replace=False):
+        for number in rng.choice(self.count, size=clips, replace=False).tolist():
             self._make(number)
             taken = rng.integers(0, self.length - indices[-1]) + indices
             if rng.random() < 0.5:
@@ -80,6 +80,6 @@ class SyntheticClips:
 
     def _make(self, number: int) -> None:
         if not self._made[number]:
-            clip = make_clip(FIRST_TRAINING_SEED + self.seed * self.count + int(number), LEVEL_MIX[number % 4], self.length, self.size)
+            clip = make_clip(FIRST_TRAINING_SEED + self.seed * self.count + number, LEVEL_MIX[number % 4], self.length, self.size)
             self._frames[number], self._masks[number] = clip.frames.numpy(), clip.index_masks.numpy()
             self._made[number] = True

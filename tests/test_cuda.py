@@ -1,0 +1,40 @@
+"""The same code on a GPU. Skipped, with the reason, where there is none."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tmrn_edu.data.clips import SyntheticClips
+from tmrn_edu.data.synthetic import make_clip
+from tmrn_edu.inference import segment
+from tmrn_edu.memory import TrajectoryReader
+from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.recipes.tmrn_stcn_chained_tiny import RECIPE
+from tmrn_edu.train import train
+from tmrn_edu.weights import load
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
+
+def test_segmentation_agrees_with_the_cpu():
+    torch.manual_seed(0)
+    network = STCN.tiny(TrajectoryReader.chained(32, 64))
+    clip = make_clip(1, "medium")
+    on_cpu = segment(network, clip.frames, {0: clip.index_masks[0]}, device="cpu")
+    on_gpu = segment(network, clip.frames, {0: clip.index_masks[0]}, device="cuda")
+    torch.testing.assert_close(
+        on_cpu.probabilities, on_gpu.probabilities, atol=2e-3, rtol=0
+    )  # cuDNN sums in another order, with TF32
+
+
+def test_a_recipe_takes_steps(tmp_path):
+    settings = replace(RECIPE.settings, steps=2, batch=2, clips=4, size=32)
+    path = train(
+        replace(RECIPE, settings=settings),
+        tmp_path,
+        device="cuda",
+        progress=False,
+        data=SyntheticClips(4, size=(32, 32)),
+    )
+    assert load(path)
