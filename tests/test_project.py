@@ -21,7 +21,7 @@ COMMANDS = ("tour", "segment", "evaluate", "train", "networks")
 
 # A file imports only from files further up; the files of one folder may use each other, but never in a circle.
 ORDER = (
-    ("errors",),
+    ("errors", "nb"),
     ("masks",),
     ("data",),
     ("blocks",),
@@ -36,8 +36,11 @@ ORDER = (
     ("evaluate_clips",),
     ("train", "evaluate"),
     ("viz",),
+    ("segment_video",),
+    ("report",),
     ("tour",),
     ("check",),
+    ("nb",),
     ("recipes",),
     ("__main__",),
 )
@@ -159,12 +162,16 @@ def test_every_module_has_its_place_in_the_order():
 @pytest.mark.parametrize("path", [path for path in MODULES if dotted(path)], ids=dotted)
 def test_imports_point_one_way(path):
     own = dotted(path).split(".")[0]
+    if own not in RANK:
+        pytest.skip("has no place in ORDER, which the test before says")
     for name in imported(path):
         if not name:  # `import tmrn_edu as te` is the reader's way in, so for recipes and the command line only
             assert own in ("recipes", "tour", "__main__"), f"{dotted(path)} imports the whole package"
         else:
             other = name.split(".")[0]
-            assert other == own or RANK[other] < RANK[own], f"{dotted(path)} imports {name}, which stands after it"
+            assert other == own or RANK.get(other, -1) < RANK[own], (
+                f"{dotted(path)} imports {name}, which stands after it"
+            )
 
 
 def test_imports_never_run_in_a_circle():

@@ -248,9 +248,9 @@ def segment(
     `keep_probabilities=False` leaves them out, and a `Segmenter` keeps nothing at all. Raises InputError, before segmenting, for masks that are
     empty, of another size, or of frames that do not exist, and for frames that are no pictures. Source: method section 7.
     """
-    frames = frames if hasattr(frames, "shape") else torch.stack([torch.as_tensor(frame) for frame in frames])
-    count = len(frames)
+    frames = frames if hasattr(frames, "shape") else _stack([torch.as_tensor(frame) for frame in frames])
     _check_request(frames, masks)
+    count = len(frames)
     segmenter = Segmenter(network, memory_every, max_frames, short_side, device)
     index_masks, probabilities = [], []
     for t in tqdm(range(count), desc="segment", unit="frame", disable=not progress):
@@ -346,7 +346,8 @@ def check_index_mask(index_mask, size: tuple[int, int], index: int) -> UInt8[Ten
         raise InputError(f"mask of frame {index} has shape {tuple(mask.shape)}, its frame has {size}")
     if mask.is_floating_point() or mask.is_complex():
         raise InputError(f"mask of frame {index} is {mask.dtype}, expected integer labels (0 background, 255 void)")
-    labels = [int(i) for i in mask.unique()]
+    mask = mask.to(torch.int64)  # 16-bit files are fine as long as their labels are
+    labels = mask.unique().tolist()
     if labels[0] < 0 or labels[-1] > 255:
         raise InputError(f"mask of frame {index} has labels from {labels[0]} to {labels[-1]}, expected 0 to {MAX_OBJECTS} (and 255 for void)")
     if not [i for i in labels if 0 < i != VOID]:
@@ -354,8 +355,15 @@ def check_index_mask(index_mask, size: tuple[int, int], index: int) -> UInt8[Ten
     return mask.to(torch.uint8).cpu()
 
 
+def _stack(frames: list[Tensor]) -> Tensor:
+    for t, frame in enumerate(frames):
+        if frame.shape != frames[0].shape:
+            raise InputError(f"frame {t} has shape {tuple(frame.shape)}, frame 0 has {tuple(frames[0].shape)}")
+    return torch.stack(frames) if frames else torch.empty(0)
+
+
 def _check_request(frames, masks: Mapping[int, Tensor]) -> None:
-    count = len(frames)
+    count = len(frames) if frames.ndim else 0
     if not count or frames.ndim != 4:
         raise InputError(f"frames have shape {tuple(frames.shape)}, expected uint8 t H W 3 or float t 3 H W with at least one frame")
     if not masks:

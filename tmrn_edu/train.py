@@ -21,6 +21,7 @@ from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
 from tmrn_edu.inference import FrameSegmentation, roll_out
 from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, hard_share, readout_mask_loss
+from tmrn_edu.masks import pad_to_stride
 from tmrn_edu.weights import save_network
 
 
@@ -95,7 +96,8 @@ def clip_loss(network: nn.Module, results: list[FrameSegmentation], batch: Batch
         loss = bootstrapped_cross_entropy(result.logits, labels, hard_pixels)
         loss = loss + settings.dice * dice_loss(result.probabilities[:, 1:], truth)
         if network.mask_channels and settings.readout_mask:
-            loss = loss + settings.readout_mask * readout_mask_loss(network.readout_mask(result.readouts[0]), truth)
+            on_grid, _ = pad_to_stride(truth, network.stride)  # as the frame was, before its key's grid was laid over it
+            loss = loss + settings.readout_mask * readout_mask_loss(network.readout_mask(result.readouts[0]), on_grid)
         losses.append(loss)
     return torch.stack(losses).mean()
 
@@ -110,8 +112,8 @@ def train(
 ) -> Path:
     """Trains a recipe's network; returns the path of the weights, `out/network.safetensors`.
 
-    Into `out` go the settings, a log (`log.csv`: step, loss, learning rate), a checkpoint every `save_every` steps and on Ctrl-C, and at the end
-    the weights. Every file appears whole or not at all. `resume=True` continues from the checkpoint, to the same weights as an unbroken run.
+    Into `out` go the settings, a log (`log.csv`: step, loss, learning rate), a checkpoint every `save_every` steps, and at the end the weights.
+    Every file appears whole or not at all. `resume=True` continues from the checkpoint, to the same weights as an unbroken run.
     `data`: clips to share between runs. Raises InputError when `out` already holds another run, or nothing to resume from; FloatingPointError
     when the loss is not finite. Source: ours.
     """
@@ -144,7 +146,9 @@ def train(
                 _save_checkpoint(out, recipe, network, optimiser, step + 1, rows)
     except KeyboardInterrupt:
         # An interrupted step may have half-updated the weights; the last whole checkpoint stays what a resume starts from.
-        raise KeyboardInterrupt(f"stopped at step {step}; continue with --resume from {out / 'checkpoint.pt'}") from None
+        kept = out / "checkpoint.pt"
+        advice = f"continue with --resume from {kept}" if kept.exists() else f"no checkpoint in {out} yet, begin again"
+        raise KeyboardInterrupt(f"stopped at step {step}; {advice}") from None
     _save_checkpoint(out, recipe, network, optimiser, settings.steps, rows)
     path = out / "network.safetensors"
     save_network(network, path, {"recipe": recipe.name, "settings": asdict(settings)})
@@ -161,8 +165,8 @@ def _open_run(out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.op
     description = {"recipe": recipe.name, "settings": asdict(recipe.settings)}
     settings_file, checkpoint = out / "run.json", out / "checkpoint.pt"
     if resume:
-        if not checkpoint.exists():
-            raise InputError(f"nothing to resume in {out}: expected {checkpoint.name}")
+        if not (checkpoint.exists() and settings_file.exists()):
+            raise InputError(f"nothing to resume in {out}: expected {checkpoint.name} and {settings_file.name}")
         found = json.loads(settings_file.read_text())
         if found != description:
             different = [k for k, v in description["settings"].items() if found["settings"].get(k) != v] or ["recipe"]

@@ -60,12 +60,11 @@ def load(name: str | os.PathLike) -> nn.Module:
     Raises InputError for an unknown name (naming those there are), a missing, truncated or foreign file, and weights that do not fit,
     listing them. Source: method section 7.
     """
-    path = Path(name)
-    if path.suffix != ".safetensors" and not path.exists():
-        names = [info.name for info in list_networks()]
-        if str(name) not in names:
-            raise InputError(f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file")
+    path, names = Path(name), [info.name for info in list_networks()]
+    if str(name) in names:  # also when a run's folder of that name lies here
         path = _folder() / f"{name}.safetensors"
+    elif path.suffix != ".safetensors" and not path.is_file():
+        raise InputError(f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file")
     state, metadata = _read(path)
     kind, preset = json.loads(metadata["network"])
     reader, settings = json.loads(metadata["reader"])

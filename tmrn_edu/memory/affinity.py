@@ -75,8 +75,12 @@ class DenseAffinity:
     evidence: Float[Tensor, "b q"]  # logsumexp over m of the scores
 
     def read(self, field: Float[Tensor, "b c m"]) -> Float[Tensor, "b c q"]:
-        """sum_m W[m,q] field[c,m]. One matrix product."""
-        return einsum(field, self.exponential.to(field.dtype), "b c m, b m q -> b c q") / self.total.to(field.dtype)
+        """sum_m W[m,q] field[c,m]. One matrix product, fastest when `field` is stored as rows, c side by side."""
+        if field.dtype != self.exponential.dtype:  # half-precision values: a sum that is not normalised could overflow
+            read = einsum(self.dense(field.shape[-1]).to(field.dtype), field, "b m q, b c m -> b q c")
+            return rearrange(read, "b q c -> b c q")
+        read = einsum(self.exponential, field, "b m q, b c m -> b q c")
+        return rearrange(read, "b q c -> b c q") / self.total
 
     def dense(self, positions: int) -> Float[Tensor, "b m q"]:
         """The weights, summing to one over m."""

@@ -15,6 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+# Pixels closer than this to the mean key have no direction: their cosines shrink to 0, and their gradients stay below 1e6.
+SHORTEST_KEY = 1e-6
+
+
 @dataclass(frozen=True)
 class AgentDescription:
     """What is kept of a memory frame beside its keys."""
@@ -51,7 +55,8 @@ def agent_correlation(
     g[m,q] = sum_a r[a,m] p[a,q], in [0, 1]: the probability that both, drawing an agent each, draw the same.
     Source: agent-level correlation [S], as a likelihood over agents [K: RankMatch].
     """
-    return einsum(query_likelihood, memory_likelihood, "b a q, b a m -> b m q")
+    overlap = einsum(query_likelihood, memory_likelihood, "b a q, b a m -> b q m")  # stored as similarities are
+    return rearrange(overlap, "b q m -> b m q")
 
 
 class Agents(nn.Module):
@@ -91,6 +96,6 @@ class Agents(nn.Module):
         return self._likelihood(key, description.mean, description.agents)
 
     def _likelihood(self, key: Tensor, mean: Tensor, agents: Tensor) -> Tensor:
-        centred = F.normalize(rearrange(key, "b ck h w -> b ck (h w)") - rearrange(mean, "b ck -> b ck 1"), dim=1)
+        centred = F.normalize(rearrange(key, "b ck h w -> b ck (h w)") - rearrange(mean, "b ck -> b ck 1"), dim=1, eps=SHORTEST_KEY)
         cosine = einsum(F.normalize(agents, dim=-1), centred, "b a ck, b ck m -> b a m")
         return (cosine / self.log_tau.exp()).softmax(dim=1)

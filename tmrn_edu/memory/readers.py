@@ -11,8 +11,9 @@ Both walk over the memory frames, newest first, and for each one
 Only one frame's affinity exists at a time, for one block of query rows, so memory grows with m q and not with t m q.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn as nn
@@ -28,7 +29,7 @@ from tmrn_edu.memory.similarity import negative_squared_l2
 from tmrn_edu.memory.working import MemoryFrame, Query
 
 # Query rows are read in blocks with at most this many scores per memory frame, which bounds memory and keeps a block in the cache.
-BLOCK = 2**22
+BLOCK = 2**21
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,15 @@ class SpaceTimeReader(nn.Module):
         exact: bool = False,
         shrinkage: Float[Tensor, "b 1 h w"] | None = None,
     ) -> MemoryFrame:
-        """A memory frame, with all that can be computed about it once. Keys are kept in float32: affinities need the digits."""
+        """A memory frame, with all that can be computed about it once.
+
+        Keys are kept in float32: affinities need the digits. Values keep their shape but are stored pixel by pixel, since pixels are what a
+        read fetches. Raises ValueError for keys and values of different batch or grid.
+        """
         if key.shape[-2:] != value.shape[-2:] or key.shape[0] != value.shape[0]:
             raise ValueError(f"memory key has batch and grid {_grid(key)}, memory value has {_grid(value)}")
+        rows = rearrange(value, "b o cv h w -> b h w o cv").contiguous()
+        value = rearrange(rows, "b h w o cv -> b o cv h w")
         return MemoryFrame(key.to(torch.promote_types(key.dtype, torch.float32)), value, index, exact, shrinkage)
 
     def forward(self, memory: Sequence[MemoryFrame], query: Query, insides: bool = False) -> Readout:
@@ -101,10 +108,11 @@ class SpaceTimeReader(nn.Module):
         _check(memory, query)
         newest_first = sorted(memory, key=lambda frame: -frame.index)
         height, width = query.key.shape[-2:]
-        positions = memory[0].key.shape[-2] * memory[0].key.shape[-1]
-        rows = max(1, BLOCK // max(1, len(query.key) * positions * width))
+        positions = max(frame.key[0, 0].numel() for frame in memory)
+        count = min(height, math.ceil(len(query.key) * positions * height * width / BLOCK))
+        rows = math.ceil(height / count)  # blocks of about equal size
         blocks = [self._read_block(newest_first, query, top, min(top + rows, height), insides) for top in range(0, height, rows)]
-        value = torch.cat([block[0] for block in blocks], dim=-2)
+        value = torch.cat([block[0] for block in blocks], dim=-2).contiguous()
         return Readout(value, _join_insides(newest_first, [block[1] for block in blocks]) if insides else None)
 
     def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: int) -> Float[Tensor, "b m q"]:
@@ -132,7 +140,7 @@ class SpaceTimeReader(nn.Module):
     def _read_block(self, frames: Sequence[MemoryFrame], query: Query, top: int, bottom: int, insides: bool):
         """Reads for the query rows from `top` to `bottom`: value `b o cv rows w`, and the insides of that block."""
         height, width = query.key.shape[-2:]
-        start = grid_positions(height, width, like=query.key)[:, top:bottom]
+        start = grid_positions(height, width, like=frames[0].key)[:, top:bottom]
         start = rearrange(start, "yx h w -> 1 yx (h w)").expand(len(query.key), -1, -1)
         selection = None if query.selection is None else query.selection[:, :, top:bottom]
         block = Query(query.key[:, :, top:bottom].to(frames[0].key.dtype), query.index, selection)
@@ -232,7 +240,7 @@ class TrajectoryReader(SpaceTimeReader):
         """As `SpaceTimeReader.store`, with the frame's agents and their likelihoods computed once."""
         frame = super().store(key, value, index, exact, shrinkage)
         description = None if self.agents is None else self.agents.describe(frame.key)
-        return MemoryFrame(frame.key, value, index, exact, shrinkage, description)
+        return replace(frame, description=description)
 
     def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: int) -> Float[Tensor, "b m q"]:
         """The similarity, rectified by the agents and centred on the trajectory."""

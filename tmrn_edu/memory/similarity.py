@@ -16,7 +16,8 @@ def _overlap(memory_key: Tensor, query_key: Tensor) -> Tensor:
     """sum_c memory[m, c] query[q, c] for all pairs."""
     memory = rearrange(memory_key, "b ... ck h w -> b ... ck (h w)")
     query = rearrange(query_key, "b ck h w -> b (h w) ck")
-    return einsum(query, memory, "b q ck, b ... ck m -> b ... m q")
+    overlap = einsum(query, memory, "b q ck, b ... ck m -> b ... q m")  # this is how it is stored, too
+    return rearrange(overlap, "b ... q m -> b ... m q")
 
 
 def dot_product(

@@ -4,6 +4,7 @@ Names are imported when first used: matplotlib and the widget cost more to impor
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 _HOME = {
     "PALETTE": "overlays",
@@ -19,17 +20,18 @@ _HOME = {
     "explore": "explorer",
     "explorer_html": "explorer",
 }
+_FILES = [module.name for module in iter_modules(__path__)]
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str):
-    """`viz.explore` is `viz.explorer.explore`, and so on."""
+    """`viz.explore` is `viz.explorer.explore`, and so on; `viz.explorer` is the file."""
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in _HOME.values():
+    if name in _FILES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_HOME.values()})
+    return sorted({*globals(), *__all__, *_FILES})

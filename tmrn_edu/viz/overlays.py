@@ -88,10 +88,11 @@ def contact_sheet(
     columns: int = 4,
     titles: list[str] | None = None,
     alpha: float | int = 0.5,
+    dpi: float | int = 100,
 ):
     """Frames side by side, masks laid over them, as one matplotlib `Figure`.
 
-    `columns` frames a row; `titles` one per frame ("frame 0", ... when None). The figure belongs to no window and to no
+    `columns` frames a row; `titles` one per frame ("frame 0", ... when None); a frame is 2.4 `dpi` pixels wide. The figure belongs to no window and to no
     pyplot state: show it by naming it at the end of a notebook cell, keep it with `figure.savefig(path)`. Raises
     `ValueError` where frames, masks and titles differ in number.
     """
@@ -110,7 +111,7 @@ def contact_sheet(
     columns = min(columns, count)
     rows = -(-count // columns)
     panel = 2.4  # inches a panel is wide; titles take a fixed strip above each
-    figure = Figure(figsize=(panel * columns, (panel * height / width + 0.25) * rows), dpi=100, layout="constrained")
+    figure = Figure(figsize=(panel * columns, (panel * height / width + 0.25) * rows), dpi=dpi, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for index, axis in enumerate(axes):

@@ -1,0 +1,118 @@
+"""Weights over memory pixels: sums, top-k, extreme scores, and one frame at a time against all at once."""
+
+import pytest
+import torch
+from einops import einsum, rearrange
+
+from tmrn_edu.memory.affinity import frame_affinity, frame_top_k, share_top_k, softmax_over_frame, softmax_over_memory
+
+T, M, Q, C = 4, 11, 9, 7
+
+
+def scores(dtype=torch.float64, **options):
+    return torch.randn(2, T, M, Q, dtype=dtype, **options)
+
+
+def merged(score, values, top_k=None):
+    """The read as readers do it: frame by frame, joined by evidence."""
+    parts = [frame_affinity(score[:, t].clone()) if top_k is None else frame_top_k(score[:, t], top_k) for t in range(T)]
+    parts = parts if top_k is None else share_top_k(parts, top_k)
+    shares = torch.stack([part.evidence for part in parts], dim=1).softmax(dim=1)
+    aligned = torch.stack([part.read(values[:, t]) for t, part in enumerate(parts)], dim=1)
+    weights = torch.stack([part.dense(M) for part in parts], dim=1) * rearrange(shares, "b t q -> b t 1 q")
+    return einsum(shares, aligned, "b t q, b t c q -> b c q"), weights
+
+
+def test_softmax_over_frame_and_over_memory():
+    s = scores()
+    frame, memory = softmax_over_frame(s), softmax_over_memory(s)
+    torch.testing.assert_close(frame.sum(2), torch.ones_like(frame[:, :, 0]))
+    torch.testing.assert_close(memory.sum((1, 2)), torch.ones_like(memory[:, 0, 0]))
+    torch.testing.assert_close(memory, s.exp() / s.exp().sum((1, 2), keepdim=True))
+    torch.testing.assert_close(frame, s.exp() / s.exp().sum(2, keepdim=True))
+
+
+@pytest.mark.parametrize("top_k", [1, 3, M - 1])
+def test_top_k_keeps_exactly_k_also_among_ties(top_k):
+    for s in (scores(), torch.zeros(2, T, M, Q), scores().round()):
+        frame, memory = softmax_over_frame(s, top_k), softmax_over_memory(s, top_k)
+        assert ((frame > 0).sum(2) == top_k).all()
+        assert ((memory > 0).sum((1, 2)) == top_k).all()
+        torch.testing.assert_close(memory.sum((1, 2)), torch.ones_like(memory[:, 0, 0]))
+
+
+def test_top_k_of_everything_is_the_full_softmax():
+    s = scores()
+    for k in (M, M + 5):
+        assert torch.equal(softmax_over_frame(s, k), softmax_over_frame(s))
+    for k in (T * M, T * M + 5):
+        assert torch.equal(softmax_over_memory(s, k), softmax_over_memory(s))
+
+
+@pytest.mark.parametrize("softmax", [softmax_over_frame, softmax_over_memory])
+def test_top_k_below_one(softmax):
+    with pytest.raises(ValueError, match="top_k is 0, expected None .* or at least 1"):
+        softmax(scores(), 0)
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 3, M, T * M])
+def test_one_frame_at_a_time_equals_all_at_once(top_k):
+    s, values = scores(requires_grad=True), torch.randn(2, T, C, M, dtype=torch.float64, requires_grad=True)
+    read, weights = merged(s, values, top_k)
+    dense = softmax_over_memory(s, top_k)
+    expected = einsum(values, dense, "b t c m, b t m q -> b c q")
+    torch.testing.assert_close(weights, dense)
+    torch.testing.assert_close(read, expected)
+    w = torch.randn_like(read)
+    for ours, theirs in zip(*(torch.autograd.grad((w * r).sum(), (s, values)) for r in (read, expected)), strict=True):
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+@pytest.mark.parametrize("size", [-1e4, 200.0, 1e4])
+def test_scores_of_any_size(size, top_k):
+    s = (scores(torch.float32) + size).requires_grad_()
+    values = torch.randn(2, T, C, M)
+    read, weights = merged(s, values, top_k)
+    torch.testing.assert_close(read, einsum(values, softmax_over_memory(s, top_k), "b t c m, b t m q -> b c q"))
+    assert torch.isfinite(torch.autograd.grad(read.square().sum(), s)[0]).all()
+    apart = scores(torch.float32)
+    apart[:, 1], apart[:, 2] = apart[:, 1] - 1e4, apart[:, 2] + 200
+    read, weights = merged(apart, values, top_k)
+    assert torch.isfinite(read).all() and weights[:, 1].abs().max() == 0
+    torch.testing.assert_close(weights[:, 2].sum(1), torch.ones(2, Q))
+
+
+def test_evidence_is_the_logsumexp():
+    s = scores()[:, 0]
+    torch.testing.assert_close(frame_affinity(s.clone()).evidence, s.logsumexp(1))
+    torch.testing.assert_close(frame_top_k(s, M).evidence, s.logsumexp(1))
+    torch.testing.assert_close(frame_top_k(s, 3).evidence, s.topk(3, dim=1).values.logsumexp(1))
+
+
+def test_a_frame_without_a_kept_pixel_reads_zeros():
+    s = scores()
+    s[:, 2] -= 100
+    part = share_top_k([frame_top_k(s[:, t], 3) for t in range(T)], 3)[2]
+    assert (part.evidence == -torch.inf).all()
+    assert part.weights.abs().max() == 0 and part.dense(M).abs().max() == 0
+    assert part.read(torch.randn(2, C, M, dtype=torch.float64)).abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_values(dtype):
+    """Weights of float32 on values in half precision; 2000 equal weights on values of 100 must not overflow on the way."""
+    score, values = torch.zeros(1, 2000, 3), torch.full((1, 5, 2000), 100.0)
+    for part in (frame_affinity(score.clone()), frame_top_k(score, 2000), frame_top_k(score, 20)):
+        read = part.read(values.to(dtype))
+        assert read.dtype == dtype
+        torch.testing.assert_close(read.float(), torch.full((1, 5, 3), 100.0), rtol=0.02, atol=0)  # bfloat16: 3 digits
+
+
+@pytest.mark.parametrize("make", [lambda s: frame_affinity(s * 1), lambda s: frame_top_k(s, 3), lambda s: frame_top_k(s, 99)])
+def test_gradients_of_a_frame(make):
+    s = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    field = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s, field: make(s).read(field), (s, field))
+    assert torch.autograd.gradcheck(lambda s: (make(s).evidence, make(s).dense(5)), (s,))

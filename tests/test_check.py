@@ -1,0 +1,137 @@
+"""Checkers of notebooks 00 and 01: stubs, right answers, the mistakes they know, and whatever else a reader may hand in."""
+
+import pytest
+import torch
+from einops import einsum, rearrange, reduce
+
+from tmrn_edu import check
+from tmrn_edu.check.trial import random_tensors, trial
+
+
+def said(capsys) -> str:
+    """The one line that a checker printed."""
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def rows(memory_key, query_key):
+    return rearrange(memory_key, "b t ck h w -> b t (h w) ck"), rearrange(query_key, "b ck h w -> b (h w) ck")
+
+
+def distances(memory_key, query_key):
+    """By subtraction, pair by pair: another way than the package's and the checker's."""
+    memory, query = rows(memory_key, query_key)
+    difference = rearrange(memory, "b t m ck -> b t m 1 ck") - rearrange(query, "b q ck -> b 1 1 q ck")
+    return reduce(difference**2, "b t m q ck -> b t m q", "sum")
+
+
+def overlap(memory_key, query_key):
+    return einsum(*rows(memory_key, query_key), "b t m ck, b q ck -> b t m q")
+
+
+def weights(similarity):
+    exponential = (similarity - similarity.amax(dim=(1, 2), keepdim=True)).exp()
+    return exponential / reduce(exponential, "b t m q -> b 1 1 q", "sum")
+
+
+def iou(prediction, truth):
+    union = int((prediction | truth).sum())
+    return int((prediction & truth).sum()) / union if union else 1
+
+
+RIGHT = {
+    "intersection_over_union": [iou, lambda p, t: torch.tensor(iou(p, t))],
+    "squared_l2": [lambda m, q: -distances(m, q) / 5**0.5],
+    "space_time_weights": [weights],
+    "frame_shares": [lambda s: s.logsumexp(dim=2).softmax(dim=1), lambda s: reduce(weights(s), "b t m q -> b t q", "sum")],
+}
+
+WRONG = {
+    "intersection_over_union": [
+        (lambda p, t: (p == t).float().mean(), "share of pixels that agree"),
+        (lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()).clamp(min=1), "Dice"),
+        (lambda p, t: (p & t).sum() / (p | t).sum(), "not 0 / 0"),
+        (lambda p, t: (p & t).sum() / (p | t).sum().clamp(min=1), "J = 1 there, not 0"),
+    ],
+    "squared_l2": [
+        (lambda m, q: distances(m, q) / 5**0.5, "minus it"),
+        (lambda m, q: -distances(m, q), "sqrt(ck)"),
+        (lambda m, q: -distances(m, q).sqrt() / 5**0.5, "squares it"),
+        (lambda m, q: -distances(m, q) / 5**0.5 + reduce(q**2, "b ck h w -> b 1 1 (h w)", "sum") / 5**0.5, "up to |query|^2"),
+        (lambda m, q: overlap(m, q) / 5**0.5, "dot product of STM"),
+        (lambda m, q: rearrange(-distances(m, q), "b t m q -> b t q m"), "expected b t m q = (2, 4, 18, 56)"),
+    ],
+    "space_time_weights": [
+        (lambda s: s.softmax(dim=2), "over m in every frame"),
+        (lambda s: s.softmax(dim=3), "over q"),
+        (lambda s: s.softmax(dim=1), "over t;"),
+        (lambda s: s.softmax(dim=0), "batch"),
+        (lambda s: s.exp() / s.exp().sum(dim=(1, 2), keepdim=True), "overflows"),
+        (lambda s: rearrange(s, "b t m q -> b (t m) q").softmax(dim=1), "expected b t m q = (2, 4, 18, 7)"),
+        (lambda s: s, "values are off"),
+    ],
+    "frame_shares": [
+        (lambda s: s.logsumexp(dim=2), "evidence"),
+        (lambda s: s.amax(dim=2).softmax(dim=1), "best pixel alone"),
+        (lambda s: s.mean(dim=2).softmax(dim=1), "sum after the softmax"),
+        (lambda s: s.sum(dim=2).softmax(dim=1), "sum after the softmax"),
+        (lambda s: weights(s).mean(dim=2), "not a mean"),
+        (lambda s: s.softmax(dim=2).sum(dim=2), "values are off"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name, answer", [(name, answer) for name, answers in RIGHT.items() for answer in answers])
+def test_right_answers_pass(name, answer, capsys):
+    assert getattr(check, name)(answer) is True
+    assert said(capsys).startswith("passed: ")
+
+
+@pytest.mark.parametrize("name, answer, advice", [(name, *pair) for name, pairs in WRONG.items() for pair in pairs])
+def test_known_mistakes_are_named(name, answer, advice, capsys):
+    assert getattr(check, name)(answer) is False
+    line = said(capsys)
+    assert line.startswith("not yet: ") and advice in line
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_stub_gets_a_fixed_line(name, capsys):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    assert getattr(check, name)(stub) is False
+    assert said(capsys) == "not yet: the function is still empty"
+
+
+def test_whatever_an_answer_does_is_one_line(capsys):
+    def overwrites(x):
+        return x.mul_(2)
+
+    def fails(x):
+        raise IndexError("position 7\nof 5")
+
+    (x,) = random_tensors((2, 3))
+    kept = x.clone()
+    for answer, line in [
+        (overwrites, "passed: doubled"),
+        (lambda x: x, "for (2, 3) the shape is right, but values are off by up to"),
+        (fails, "not yet: it raises IndexError: position 7"),
+        (lambda x: None, "not yet: it returns None; is there a return?"),
+        (lambda x: "six", "not yet: it returns a str, expected a tensor"),
+        (lambda x: x[0], "not yet: for (2, 3) it returns the shape (3,), expected a b = (2, 3)"),
+        (lambda x: x * torch.nan, "not yet: for (2, 3) it returns NaN or infinite values"),
+        (lambda x: (2 * x).requires_grad_(), "passed: doubled"),
+    ]:
+        assert trial(answer, lambda x: 2 * x, [(x,)], passed="doubled", axes="a b") == line.startswith("passed")
+        assert line in said(capsys)
+    torch.testing.assert_close(x, kept, rtol=0, atol=0)  # an answer works on copies
+
+
+def test_random_tensors_leave_the_readers_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first, second = random_tensors((2, 3), (4,), seed=1)
+    assert torch.equal(torch.rand(2), expected)
+    assert torch.equal(first, random_tensors((2, 3), seed=1)[0]) and second.shape == (4,)

@@ -1,0 +1,440 @@
+"""The command line: what it writes, and one line, exit status 2 and nothing left behind for each kind of bad input."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from davis_tree import write_davis
+from PIL import Image
+
+from tmrn_edu import segment_video as command
+from tmrn_edu.__main__ import main
+from tmrn_edu.data.video import VideoWriter, davis_palette, read_mask, read_video, write_mask, write_video
+from tmrn_edu.errors import InputError
+from tmrn_edu.inference import Segmenter, segment
+from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
+from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.weights import list_networks, load, save_network
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+H, W = 35, 51  # odd, and not equal
+
+
+def has_av():
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+needs_av = pytest.mark.skipif(not has_av(), reason="PyAV is not installed (the extra 'video')")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A small network with random weights, in a file."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_network(STCN.tiny(SpaceTimeReader()), path)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A folder of three frames, and the mask of the first: objects 3 and 7."""
+    folder, mask = save_frames(tmp_path / "frames", 3), tmp_path / "mask.png"
+    write_mask(mask, two_objects(), bytes([9, 9, 9]) + davis_palette()[3:])
+    return folder, mask
+
+
+def save_frames(folder, count, height=H, width=W):
+    folder.mkdir()
+    noise = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=torch.manual_seed(0))
+    for t, frame in enumerate(noise.numpy()):
+        Image.fromarray(frame).save(folder / f"shot_{t + 11}.png")
+    return folder
+
+
+def two_objects(height=H, width=W):
+    mask = torch.zeros(height, width, dtype=torch.uint8)
+    mask[: height // 2 + 1, : width // 2 + 1] = 3
+    mask[height // 2 + 1 :] = 7
+    return mask
+
+
+def call(capsys, *words):
+    """(exit status, stdout, stderr) of a command, without leaving this process."""
+    capsys.readouterr()
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stop:
+        status = stop.code
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def refused(capsys, *words):
+    """The one line of a command that must be refused."""
+    status, out, err = call(capsys, *words)
+    assert status == 2 and out == "" and err.startswith("tmrn-edu") and err.endswith("\n"), (status, out, err)
+    assert len(err.splitlines()) == 1, err
+    return err
+
+
+# ------------------------------------------------------------------------------------------------ segment: what it does
+
+
+@pytest.mark.parametrize("overlay", [pytest.param(True, marks=needs_av), False])
+def test_segment_writes_a_mask_per_frame(clip, weights, tmp_path, capsys, overlay):
+    folder, mask = clip
+    out = tmp_path / "deep" / "out"
+    options = [] if overlay else ["--no-overlay"]
+    status, shown, err = call(capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", out, "--device", "cpu", *options)
+    assert (status, err) == (0, "")
+    assert "3 frames of 35 x 51, objects 3, 7" in shown and str(out / "masks") in shown
+    assert sorted(path.name for path in out.iterdir()) == ["masks"] + ["overlay.mp4"] * overlay  # nothing hidden is left
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    for path in (out / "masks").iterdir():
+        found = read_mask(path, empty_ok=True)
+        assert found.index.shape == (H, W) and set(found.ids) <= {3, 7}
+        assert found.palette[:3] == bytes([9, 9, 9]) and found.palette[3:] == davis_palette()[3:]
+    assert torch.equal(read_mask(out / "masks" / "00000.png").index, two_objects())
+    if overlay:
+        assert read_video(out / "overlay.mp4").frames.shape == (3, H + 1, W + 1, 3)
+
+
+def test_segment_is_the_library_call(clip, weights, tmp_path, capsys):
+    folder, mask = clip
+    settings = {"memory_every": 2, "max_frames": 1, "short_side": 30}
+    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
+    call(capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", tmp_path / "out", "--no-overlay", *options)
+    expected = segment(load(weights), read_video(folder).frames, {0: two_objects()}, **settings).index_masks
+    found = [read_mask(path, empty_ok=True).index for path in sorted((tmp_path / "out" / "masks").iterdir())]
+    assert torch.equal(torch.stack(found), expected)
+
+
+@needs_av
+@pytest.mark.parametrize("frames, height, width", [(1, 1, 1), (2, 1, 90), (1, 1080, 1920)])
+def test_any_size(weights, tmp_path, capsys, frames, height, width):
+    folder = save_frames(tmp_path / "frames", frames, height, width)
+    write_mask(tmp_path / "mask.png", torch.ones(height, width, dtype=torch.uint8))
+    out = tmp_path / "out"
+    status, _, err = call(capsys, "segment", folder, "--mask", tmp_path / "mask.png", "--weights", weights, "--out", out)
+    assert status == 0, err
+    assert [Image.open(path).size for path in (out / "masks").iterdir()] == [(width, height)] * frames
+    assert len(read_video(out / "overlay.mp4").frames) == frames
+
+
+@needs_av
+def test_segment_reads_videos_and_late_objects(weights, tmp_path, capsys):
+    frames = torch.randint(0, 256, (4, H, W, 3), dtype=torch.uint8)
+    write_video(tmp_path / "clip.mp4", frames, fps=12)
+    first, late = tmp_path / "first.png", tmp_path / "late.png"
+    height, width = read_video(tmp_path / "clip.mp4").frames.shape[1:3]
+    write_mask(first, (two_objects(height, width) == 3).to(torch.uint8))
+    write_mask(late, (two_objects(height, width) == 7).to(torch.uint8) * 9)
+    words = ["--mask", first, "--mask", f"2={late}", "--weights", weights, "--out", tmp_path / "out"]
+    status, shown, err = call(capsys, "segment", tmp_path / "clip.mp4", *words)
+    assert (status, err) == (0, "") and "4 frames" in shown and "objects 1, 9" in shown
+    assert 9 not in read_mask(tmp_path / "out" / "masks" / "00001.png", empty_ok=True).ids
+    assert 9 in read_mask(tmp_path / "out" / "masks" / "00002.png").ids
+    assert read_video(tmp_path / "out" / "overlay.mp4").fps == 12
+
+
+@needs_av
+def test_results_are_replaced_only_when_asked_for(clip, weights, tmp_path, capsys):
+    folder, mask = clip
+    words = ["segment", folder, "--mask", mask, "--weights", weights, "--out", tmp_path / "out"]
+    assert call(capsys, *words)[0] == 0
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "masks" / "00077.png").write_bytes(b"old")
+    assert "already holds masks and overlay.mp4" in refused(capsys, *words)
+    assert (tmp_path / "out" / "masks" / "00077.png").exists()
+    assert call(capsys, *words, "--overwrite", "--no-overlay")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "notes.txt"]  # the old overlay would not fit
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 3
+
+
+def test_progress_can_be_silenced(clip, weights, tmp_path, capsys, monkeypatch):
+    folder, mask = clip
+    monkeypatch.setenv("TMRN_PROGRESS", "1")
+    words = ["segment", folder, "--mask", mask, "--weights", weights, "--no-overlay", "--out"]
+    assert "frame/s" in call(capsys, *words, tmp_path / "a")[2]
+    monkeypatch.setenv("TMRN_PROGRESS", "0")
+    assert call(capsys, *words, tmp_path / "b")[2] == ""
+
+
+# -------------------------------------------------------------------------------------------- segment: what it refuses
+
+
+def rgb(mask):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (H, W, 3), dtype=np.uint8)).save(mask)
+
+
+def soft_edges(mask):
+    ramp = np.tile(np.linspace(0, 255, W).astype(np.uint8), (H, 1))
+    Image.fromarray(ramp).save(mask)
+
+
+def many_objects(mask):
+    Image.fromarray(np.arange(H * W, dtype=np.uint16).reshape(H, W) % 300).save(mask)
+
+
+def cut_frame(folder):
+    """The last frame's header is whole, its pixels are not."""
+    path = sorted(folder.iterdir())[-1]
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+BAD = {
+    "video missing": (lambda folder, mask: ["nowhere.mp4"], ["nowhere.mp4", "expected a video file or a folder"]),
+    "folder without frames": (lambda folder, mask: [folder.parent / "empty"], ["empty", "JPEG or PNG"]),
+    "text as video": (lambda folder, mask: [folder.parent / "notes.mp4"], ["notes.mp4", "expected a video file"]),
+    "frame damaged": (lambda folder, mask: cut_frame(folder), ["shot_13.png", "expected a JPEG or PNG frame"]),
+    "mask missing": (lambda folder, mask: mask.unlink(), ["no mask at", "mask.png"]),
+    "mask of another size": (lambda folder, mask: write_mask(mask, two_objects(20, 30)), ["20 x 30", "35 x 51"]),
+    "mask RGB": (lambda folder, mask: rgb(mask), ["mask.png is RGB with", "colours", "expected a palette"]),
+    "mask anti-aliased": (lambda folder, mask: soft_edges(mask), ["grey with 51 labels (0, 5, 10 ... 255)", "expected 0 and 255"]),
+    "mask empty": (lambda folder, mask: write_mask(mask, 0 * two_objects()), ["holds no object: its labels are 0", "1 to 254"]),
+    "too many objects": (lambda folder, mask: many_objects(mask), ["299 objects where 254 are possible"]),
+    "mask of no frame": (lambda folder, mask: ["--mask", f"99={mask}"], ["for frame 99", "frames 0 to 2"]),
+    "two masks of a frame": (lambda folder, mask: ["--mask", mask], ["two masks for frame 0"]),
+    "network unknown": (lambda folder, mask: ["--network", "stcn-huge"], ["no network is called 'stcn-huge'", ".safetensors"]),
+    "option unknown": (lambda folder, mask: ["--memory-evry=2"], ["--memory-evry", "did you mean --memory-every"]),
+    "option out of range": (lambda folder, mask: ["--memory-every", "0"], ["'0' given", "at least 1"]),
+    "option no number": (lambda folder, mask: ["--short-side", "x"], ["'x' given", "whole number"]),
+    "device unknown": (lambda folder, mask: ["--device", "abacus"], ["device 'abacus' cannot be used", "this machine has cpu"]),
+    "device absent": (lambda folder, mask: ["--device", "cuda:99"], ["device 'cuda:99' cannot be used", "this machine has cpu"]),
+    "weights missing": (lambda folder, mask: ["--weights", "no.safetensors"], ["no weight file at no.safetensors"]),
+    "out is a file": (lambda folder, mask: ["--out", mask], ["cannot write", "mask.png"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(clip, weights, tmp_path, capsys, case):
+    folder, mask = clip
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.mp4").write_text("no video at all")
+    spoil, expected = BAD[case]
+    extra = spoil(folder, mask)
+    extra = list(extra) if isinstance(extra, list) else []
+    video = [extra.pop(0)] if extra and not str(extra[0]).startswith("--") else [folder]
+    out = tmp_path / "out"
+    usual = ["--mask", mask, "--out", out] + ([] if "--network" in extra else ["--weights", weights])
+    line = refused(capsys, "segment", *video, *usual, *extra)
+    assert all(part in line for part in expected), line
+    assert not out.exists()
+
+
+@needs_av
+def test_video_that_stops_decoding_leaves_nothing(weights, tmp_path, capsys):
+    path, out = tmp_path / "v.mp4", tmp_path / "out"
+    write_video(path, torch.randint(0, 256, (40, 36, 52, 3), dtype=torch.uint8))
+    write_mask(tmp_path / "mask.png", two_objects(36, 52))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :][:9000] = data[len(data) // 2 : len(data) // 2 + 9000] = bytes(9000)
+    path.write_bytes(data)
+    line = refused(capsys, "segment", path, "--mask", tmp_path / "mask.png", "--weights", weights, "--out", out)
+    assert "stops decoding after" in line and "of 40 frames" in line
+    assert not out.exists()
+
+
+def test_weights_that_cannot_be_used(clip, weights, tmp_path, capsys):
+    folder, mask = clip
+    words = ["segment", folder, "--mask", mask, "--out", tmp_path / "out"]
+    cut, foreign = tmp_path / "cut.safetensors", tmp_path / "foreign.safetensors"
+    cut.write_bytes(weights.read_bytes()[:100_000])
+    foreign.write_bytes(b"PK" + bytes(1000))
+    for path in (cut, foreign):
+        assert "is no whole safetensors file" in refused(capsys, *words, "--weights", path)
+    other = tmp_path / "other.safetensors"
+    save_network(STCN.tiny(TrajectoryReader.paper(32, 64)), other)
+    line = refused(capsys, *words, "--weights", other, "--network", weights)
+    assert "TrajectoryReader" in line and "SpaceTimeReader" in line
+    assert call(capsys, *words, "--weights", weights, "--network", weights, "--no-overlay")[0] == 0
+
+
+def test_frames_that_are_no_numbers():
+    network = STCN.tiny()
+    frames = torch.rand(2, 3, 16, 16)
+    frames[1, 0, 3, 3] = float("nan")
+    with pytest.raises(InputError, match="frame 1 holds NaN"):
+        segment(network, frames, {0: torch.ones(16, 16, dtype=torch.uint8)})
+    with pytest.raises(InputError, match="for frame 7, the video has frames 0 to 1"):
+        segment(network, frames.nan_to_num(0), {7: torch.ones(16, 16, dtype=torch.uint8)})
+
+
+# --------------------------------------------------------------------------------- interrupted, and out of disk space
+
+
+def no_space(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["mask", pytest.param("overlay", marks=needs_av), "folder", "last step"])
+def test_full_disk_leaves_nothing(clip, weights, tmp_path, capsys, monkeypatch, where):
+    folder, mask = clip
+    out = tmp_path / "out"
+    if where == "mask":
+        saved = Image.Image.save
+        full = lambda image, path, **options: no_space() if len(os.listdir(Path(path).parent)) > 1 else saved(image, path, **options)
+        monkeypatch.setattr(Image.Image, "save", full)
+    elif where == "overlay":
+        monkeypatch.setattr(VideoWriter, "_open", no_space)
+    elif where == "folder":
+        monkeypatch.setattr(command.tempfile, "mkdtemp", no_space)
+    else:
+        monkeypatch.setattr(command.os, "replace", no_space)
+    line = refused(capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", out)
+    assert "cannot write" in line and "No space left on device" in line
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_ctrl_c_keeps_what_was_there(clip, weights, tmp_path, capsys, monkeypatch):
+    folder, mask = clip
+    words = ["segment", folder, "--mask", mask, "--weights", weights, "--no-overlay", "--out", tmp_path / "out"]
+    assert call(capsys, *words)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "masks").iterdir()}
+    step = Segmenter.step
+
+    def stopped(self, frame, index_mask=None):
+        if self.index == 1:
+            raise KeyboardInterrupt
+        return step(self, frame, index_mask)
+
+    monkeypatch.setattr(Segmenter, "step", stopped)
+    status, out, err = call(capsys, *words, "--overwrite")
+    assert (status, out) == (130, "") and err.splitlines() == ["tmrn-edu segment: interrupted; nothing was left half-written"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "masks").iterdir()} == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["masks"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_from_outside(weights, tmp_path):
+    frames, out = save_frames(tmp_path / "frames", 400, 20, 28), tmp_path / "out"
+    write_mask(tmp_path / "mask.png", two_objects(20, 28))
+    words = ["segment", frames, "--mask", tmp_path / "mask.png", "--weights", weights, "--out", out, "--no-overlay"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tmrn_edu", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not list(out.glob(".partial-*/masks/00003.png")) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    shown, err = run.communicate(timeout=240)
+    assert (run.returncode, shown, len(err.splitlines())) == (130, "", 1), err
+    assert "interrupted" in err
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_that_cannot_be_printed():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, "-m", "tmrn_edu", "networks"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == ["tmrn-edu networks: cannot write the output: No space left on device"]
+
+
+# ------------------------------------------------------------------------------------------------ the other commands
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ([], ["COMMAND", "tmrn-edu --help"]),
+        (["segmnt"], ["segmnt", "segment", "networks"]),
+        (["tour", "--ou=x"], ["no option --ou", "--out"]),
+        (["segment", "v.mp4"], ["required: --mask", "tmrn-edu segment --help"]),
+        (["networks", "more"], ["more"]),
+        (["evaluate", "--dataset", "davis2016", "--data", "x"], ["--network", "--results"]),
+        (["evaluate", "--dataset", "vos", "--data", "x", "--results", "y"], ["vos", "davis2016, davis2017"]),
+        (["evaluate", "--dataset", "davis2016", "--data", "nowhere", "--results", "y"], ["nowhere", "is not a folder"]),
+        (["evaluate", "--dataset", "davis2016", "--data", "x", "--results", "y", "--json", "."], ["cannot write .", "folder"]),
+        (["train", "sctn_tiny"], ["'sctn_tiny'", "stcn_tiny, tmrn_stcn_chained_tiny, tmrn_stcn_tiny"]),
+        (["train", "stcn_tiny", "--step=3"], ["no option --step", "--steps"]),
+        (["train", "stcn_tiny", "--steps=1.5"], ["'1.5' given", "whole number"]),
+        (["train", "stcn_tiny", "--lr=nan"], ["'nan' given", "expected a number"]),
+    ],
+    ids=" ".join,
+)
+def test_misspelt_commands(capsys, words, expected):
+    line = refused(capsys, *words)
+    assert all(part in line for part in expected), line
+
+
+def test_networks_are_listed(capsys):
+    status, shown, err = call(capsys, "networks")
+    assert (status, err) == (0, "")
+    for info in list_networks():
+        assert all(part in shown for part in (info.name, info.baseline, info.reader, f"{info.parameters:,}", info.origin, info.licence))
+
+
+def test_evaluate_network_and_its_masks_agree(weights, tmp_path, capsys):
+    root = write_davis(tmp_path / "DAVIS")
+    words = ["evaluate", "--dataset", "davis2017", "--data", root]
+    status, table, err = call(capsys, *words, "--network", weights, "--masks-out", tmp_path / "masks", "--json", tmp_path / "a.json")
+    assert (status, err) == (0, "") and "J&F" in table
+    status, table, err = call(capsys, *words, "--results", tmp_path / "masks", "--json", tmp_path / "b.json")
+    assert (status, err) == (0, "")
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert {"J&F", "J", "F", "per_object"} <= set(first)
+    assert all(first[key] == second[key] for key in ("J&F", "J", "F", "per_object"))
+    assert f"{first['J&F']:.3f}" in table
+
+
+QUICK = ["--steps=2", "--batch=2", "--clips=2", "--size", "32", "--frames=2", "--short_frames=2", "--max-gap=1", "--device=cpu"]
+
+
+def test_train_takes_any_setting_by_name(tmp_path, capsys):
+    out = tmp_path / "run"
+    status, shown, err = call(capsys, "train", "stcn-tiny", "--out", out, *QUICK, "--lr=1e-3", "--save-every=1")
+    assert (status, err) == (0, "") and str(out / "network.safetensors") in shown
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert (settings["steps"], settings["lr"], settings["short_frames"], settings["dice"]) == (2, 1e-3, 2, 0.5)
+    assert isinstance(load(out / "network.safetensors"), STCN)
+    assert "already holds a run" in refused(capsys, "train", "stcn_tiny", "--out", out, *QUICK)
+    assert "other lr" in refused(capsys, "train", "stcn_tiny", "--out", out, *QUICK, "--save-every=1", "--resume")
+    assert "nothing to resume" in refused(capsys, "train", "stcn_tiny", "--out", tmp_path / "none", "--resume")
+    longer = ["--max-gap=2", "--short-share=0", "--frames=7"]
+    line = refused(capsys, "train", "stcn_tiny", "--out", tmp_path / "long", *QUICK, *longer)
+    assert "7 frames with gaps up to 2 need 13" in line
+
+
+def test_ctrl_c_in_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    import tmrn_edu.train as training
+
+    rolled = training.roll_out
+    calls = iter(range(9))
+    monkeypatch.setattr(training, "roll_out", lambda *a, **k: rolled(*a, **k) if next(calls) < 1 else signal.raise_signal(signal.SIGINT))
+    status, shown, err = call(capsys, "train", "stcn_tiny", "--out", tmp_path / "run", *QUICK, "--save-every=1")
+    assert (status, shown) == (130, "") and "--resume" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "run" / "network.safetensors").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("TMRN_PROGRESS", "0")
+    assert call(capsys, "train", "stcn_tiny", "--out", tmp_path / "run", *QUICK, "--save-every=1", "--resume")[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------ real clips, if there
+
+
+@needs_av
+@pytest.mark.skipif(not (SHARED / "davis-mini").is_dir(), reason="shared/davis-mini is not beside the repository")
+def test_real_clip_keeps_ids_and_palette(weights, tmp_path, capsys):
+    root, frames = SHARED / "davis-mini", tmp_path / "frames"
+    frames.mkdir()
+    for path in sorted((root / "JPEGImages" / "480p" / "dogs-jump").iterdir())[:4]:
+        (frames / path.name).symlink_to(path)
+    mask = root / "Annotations" / "480p" / "dogs-jump" / "00000.png"
+    assert call(capsys, "segment", frames, "--mask", mask, "--weights", weights, "--out", tmp_path / "out")[0] == 0
+    given, first = read_mask(mask), read_mask(tmp_path / "out" / "masks" / "00000.png")
+    assert torch.equal(given.index, first.index) and given.palette == first.palette and first.ids == (1, 2, 3)

@@ -1,0 +1,217 @@
+"""The explorer: what is packed equals the affinities, in Python and in a browser; the widget; the piece of HTML."""
+
+import base64
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+
+import tmrn_edu.viz as viz
+from tmrn_edu.data.synthetic import make_clip
+from tmrn_edu.errors import InputError
+from tmrn_edu.inference import look
+from tmrn_edu.memory.readers import Insides, SpaceTimeReader, TrajectoryReader
+from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.viz.affinity import check_pixel
+from tmrn_edu.viz.explorer import BUDGET, Scene, pack, unpack
+
+H, W, QUERY, MEMORY = 40, 56, 4, (0, 1, 3)  # padded to 48 x 64: a grid of 12 x 16
+PIXEL, CELL = (17, 30), (5, 8)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return make_clip(seed=2, level="hard", frames=5, size=(H, W))
+
+
+@pytest.fixture(scope="module")
+def looks(clip):
+    torch.manual_seed(0)
+    readers = {"STCN": SpaceTimeReader(), "TMRN </script>": TrajectoryReader.chained(32, 64)}
+    networks = {name: STCN.tiny(reader) for name, reader in readers.items()}
+    return {name: look(n, clip.frames, clip.index_masks, QUERY, MEMORY) for name, n in networks.items()}
+
+
+@pytest.fixture(scope="module")
+def view(looks, clip):
+    return viz.explore(looks, PIXEL, truth=clip)
+
+
+@pytest.fixture(scope="module")
+def page(looks, clip):
+    return viz.explorer_html(looks, PIXEL, truth=clip)
+
+
+def large_look(sharpness):
+    """Seven memory frames of 24 x 24 cells, as on the clips of 96 x 96 pixels, with affinities around random places."""
+    generator = torch.manual_seed(1)
+    grid = torch.stack(torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")).float()
+    place = torch.rand(7, 576, 2, generator=generator) * 23
+    cells = rearrange(grid, "yx h w -> (h w) yx")
+    noise = torch.rand(7, 576, 576, generator=generator)
+    affinity = (-sharpness * (torch.cdist(cells.expand(7, -1, -1), place) + noise)).softmax(dim=1)
+    insides = Insides(
+        memory_indices=tuple(range(7)),
+        affinity=rearrange(affinity, "t m q -> 1 t m q"),
+        temporal_weights=torch.rand(1, 7, 576, generator=generator).softmax(dim=1),
+        aligned_value=torch.zeros(1, 1, 7, 1, 24, 24),
+        trajectory=rearrange(place, "t (h w) yx -> 1 t yx h w", h=24),
+    )
+    clip = make_clip(seed=2, level="hard")
+    network = STCN.tiny()
+    one = look(network, clip.frames, clip.index_masks, 7, [0])
+    return replace(one, memory=tuple(range(7)), insides=insides)
+
+
+def test_packed_affinities_are_the_best_ones(looks):
+    scene = pack(looks, top_k=30)
+    assert scene.about["k"] == 30
+    for name, unpacked in unpack(scene).items():
+        affinity = looks[name].insides.affinity[0]
+        assert unpacked.affinity.shape == affinity.shape
+        peak = affinity.amax(dim=1, keepdim=True)
+        best = affinity.topk(30, dim=1)
+        kept = torch.zeros_like(affinity).scatter(1, best.indices, best.values)
+        # half a level of 31 on the square-root scale; up to one level for a rival as good as the best
+        assert ((unpacked.affinity - kept).abs() <= 0.07 * peak + 1e-6).all()
+        assert ((unpacked.affinity > 0) <= (kept > 0)).all()
+        assert unpacked.affinity.argmax(dim=1).equal(affinity.argmax(dim=1))
+        torch.testing.assert_close(
+            unpacked.temporal_weights, looks[name].insides.temporal_weights[0], atol=6e-5, rtol=0
+        )
+        paths = rearrange(looks[name].insides.trajectory[0], "t yx h w -> t yx (h w)")
+        torch.testing.assert_close(unpacked.trajectory, paths, atol=0.04, rtol=0)
+
+
+def test_share_says_how_much_is_shown(looks):
+    scene = pack(looks, top_k=5)
+    for name, share in zip(scene.about["readers"], scene.about["share"], strict=True):
+        assert share == pytest.approx(
+            float(looks[name].insides.affinity[0].topk(5, dim=1).values.sum(dim=1).mean()), abs=1e-3
+        )
+    every = pack(looks, top_k=1000)
+    assert every.about["k"] == 192 and every.about["share"] == [pytest.approx(1.0, abs=1e-3)] * 2
+
+
+def test_matches_are_the_argmax(looks, view):
+    view.reader, view.query = "STCN", CELL
+    for name in looks:
+        view.reader = name
+        for query in ((5, 8), (0, 0), (11, 15)):
+            view.query = query
+            affinity = looks[name].insides.affinity[0, :, :, query[0] * 16 + query[1]]
+            assert view.matches == [(int(m) // 16, int(m) % 16) for m in affinity.argmax(dim=1)]
+            assert all(type(number) is int for cell in view.matches for number in cell)
+    view.reader, view.query = "STCN", CELL
+
+
+def test_query_starts_at_the_pixel(view, looks, clip):
+    assert view.query == CELL == check_pixel(looks["STCN"], PIXEL)
+    assert check_pixel(looks["STCN"], view.pixel) == CELL
+    assert check_pixel(looks["STCN"], viz.choose_pixel(looks, clip)) == viz.explore(looks, truth=clip).query
+    view.query = [0, 15]  # as it comes from the browser: a list; a cell in the padding
+    assert view.query == (0, 15) and view.pixel == (0, W - 1)
+    view.query = CELL
+
+
+def test_what_is_written_does_not_change(view, looks, clip):
+    assert repr(view) == "Explorer(STCN, TMRN </script>: query cell (5, 8), 3 memory frames)"
+    again = viz.explore(looks, PIXEL, truth=clip)
+    assert repr(again) == repr(view) and again.packed == view.packed and again.about == view.about
+
+
+def test_there_is_a_picture_for_readers_without_a_kernel(view):
+    data, _ = view._repr_mimebundle_()
+    assert set(data) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
+    assert data["text/plain"] == repr(view)
+    picture = base64.b64decode(data["image/png"])
+    assert picture.startswith(b"\x89PNG") and len(picture) < 200_000
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 3.0])
+def test_a_view_stays_small(sharpness):
+    one = large_look(sharpness)
+    views = [viz.explore(one, (50, 50)), viz.explore({"a": one, "b": one, "c": one}, (50, 50))]
+    for view in views:
+        state = view.get_state()
+        size = len(json.dumps({k: v for k, v in state.items() if k != "packed"})) + len(
+            base64.b64encode(state["packed"])
+        )
+        assert 100_000 < size < 400_000
+    assert views[0].about["k"] == 30 and 3 <= views[1].about["k"] <= 30
+
+
+def test_errors_name_both_sides(looks, clip, view):
+    with pytest.raises(InputError, match=r"pixel \(40, 5\) .* outside the frame, which has 40 x 56"):
+        viz.explore(looks, (40, 5))
+    with pytest.raises(InputError, match=r"pixel \(5, 56\) .* outside the frame, which has 40 x 56"):
+        viz.explorer_html(looks, (5, 56))
+    with pytest.raises(InputError, match=r"query cell \(12, 0\) .* outside the grid, which has 12 x 16 cells"):
+        view.query = (12, 0)
+    with pytest.raises(InputError, match="no reader is called 'XMem'; there are STCN, TMRN"):
+        view.reader = "XMem"
+    assert view.query == CELL and view.reader == "STCN"
+    with pytest.raises(InputError, match=r"memory frames: \(0, 1, 3\) in 'a', \(0, 1, 2\) in 'b'"):
+        viz.explore({"a": looks["STCN"], "b": replace(looks["STCN"], memory=(0, 1, 2))}, PIXEL)
+    with pytest.raises(InputError, match="top_k is 0, expected at least 1"):
+        pack(looks, top_k=0)
+    with pytest.raises(InputError, match=r"2 looks with 3 memory frames of 12 x 16 cells take \d+ bytes .* holds 9000"):
+        pack(looks, budget=9000)
+    with pytest.raises(InputError, match="expected the clip that was looked at"):
+        viz.explore(looks, PIXEL, truth=make_clip(seed=3, level="hard", frames=5, size=(H, W)))
+
+
+def test_less_room_means_fewer_cells(looks):
+    full = pack(looks, top_k=30)
+    tight = pack(looks, top_k=30, budget=BUDGET - 340_000)
+    assert 1 <= tight.about["k"] < full.about["k"] == 30
+
+
+def test_html_holds_all_it_needs(page, looks, clip):
+    assert page.startswith("<div ") and page.rstrip().endswith("</div>")
+    assert "http" not in page and page.count("</script>") == 1 and page.count("<script") == 1
+    assert not re.search(r'(?:src|href)="(?!data:)', page) and "import(" not in page and "fetch(" not in page
+    assert html.escape("TMRN </script>") in page
+    state = json.loads(re.search(r"^const state = (.+);$", page, flags=re.M)[1])
+    packed = base64.b64decode(re.search(r'atob\("([^"]+)"\)', page)[1])
+    expected = pack(looks, truth=clip)
+    assert Scene(state["about"], packed) == expected
+    assert state["query"] == list(CELL) and state["reader"] == "STCN"
+    assert page == viz.explorer_html(looks, PIXEL, truth=clip)
+
+
+def test_pictures_in_the_scene_are_the_frames(looks):
+    import io
+
+    from PIL import Image
+
+    about = pack(looks).about
+    assert len(about["frames"]) == 4 and len(about["outlines"]) == 3 and len(about["predicted"]) == 2
+    frame = np.asarray(Image.open(io.BytesIO(base64.b64decode(about["frames"][-1].split(",")[1]))))
+    truth = looks["STCN"].frames[QUERY].numpy()
+    assert frame.shape == truth.shape and np.abs(frame.astype(int) - truth).mean() < 12  # JPEG
+    rim = np.asarray(Image.open(io.BytesIO(base64.b64decode(about["outlines"][0].split(",")[1]))).convert("RGBA"))
+    mask = looks["STCN"].index_masks[0].numpy()
+    assert rim.shape == (H, W, 4) and not rim[mask == 0, 3].any()
+    assert 0 < (rim[..., 3] == 255).sum() < (mask > 0).sum()
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_a_browser_finds_the_same_matches(page, view, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(f'<!doctype html><meta charset="utf-8">{page}', encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += f" --disable-component-update --disable-sync --virtual-time-budget=8000 --user-data-dir={tmp_path}/user"
+    command = ["chromium", *flags.split(), "--dump-dom", file.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    view.reader, view.query = "STCN", CELL
+    found = json.loads(html.unescape(re.search(r'data-matches="([^"]+)"', shown)[1]))
+    assert [tuple(cell) for cell in found] == view.matches
+    assert f"STCN, query cell {CELL}, pixel {view.pixel}" in shown

@@ -1,0 +1,131 @@
+"""Checkers of notebook 02: alignment, rectified affinity, how many agents are in use."""
+
+import torch
+from einops import einsum, rearrange, reduce
+from torch import Tensor
+
+from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
+from tmrn_edu.memory.alignment import CORRELATION_EPS, rectification
+from tmrn_edu.viz.agents import effective_agents as perplexity
+
+
+def align(function) -> bool:
+    """`function(affinity, field)` brings a field on the memory grid, `b t c h w`, onto the query grid, of the same size."""
+
+    def case(seed: int) -> tuple[Tensor, Tensor]:
+        similarity, field = random_tensors((2, 3, 20, 20), (2, 3, 7, 4, 5), seed=seed)
+        return softmax_over_frame(3 * similarity), field
+
+    def read(pattern: str, like: str = "b t c (h w) -> b t c h w"):
+        def aligned(affinity, field):
+            rows = rearrange(field, "b t c h w -> b t c (h w)")
+            return rearrange(einsum(affinity, rows, pattern), like, h=field.shape[-2])
+
+        return aligned
+
+    return trial(
+        function,
+        read("b t m q, b t c m -> b t c q"),
+        [case(0), case(1)],
+        axes="b t c h w",
+        passed="each memory frame's field on the query grid",
+        mistakes=[
+            (read("b t q m, b t c m -> b t c q"), "you sum over q: that carries the query to the memory; sum over m"),
+            (lambda affinity, field: field, "the field is still on the memory grid"),
+            (
+                read("b t m q, b t c m -> b t c q", "b t c (w h) -> b t c h w"),
+                "rows and columns are mixed up: the flat axis is (h w), rows first",
+            ),
+        ],
+    )
+
+
+def rectified_affinity(function) -> bool:
+    """`function(similarity, correlation, rectify)` is the softmax over m of s + rectify log(g + 1e-6): `b t m q`."""
+
+    def case(seed: int, rectify: float) -> tuple[Tensor, Tensor, float]:
+        similarity, likely = random_tensors((2, 3, 11, 7), (2, 3, 11, 7), seed=seed)
+        correlation = torch.where(likely < -1, 0.0, likely.sigmoid())  # some pairs share no agent at all
+        return 2 * similarity, correlation, rectify
+
+    def correction(correlation: Tensor) -> Tensor:
+        frames = correlation.shape[1]
+        return rearrange(
+            rectification(rearrange(correlation, "b t m q -> (b t) m q")), "(b t) m q -> b t m q", t=frames
+        )
+
+    def weighted(s, g, rectify):
+        return softmax_over_frame(s) * (g + CORRELATION_EPS) ** rectify
+
+    return trial(
+        function,
+        lambda s, g, rectify: softmax_over_frame(s + rectify * correction(g)),
+        [case(0, 1.0), case(1, 0.3), case(2, 0.0)],
+        axes="b t m q",
+        passed="agents correct the affinity, frame by frame",
+        mistakes=[
+            (
+                lambda s, g, rectify: softmax_over_frame(s + rectify * g),
+                "you add g itself; its logarithm lets g = 0 forbid a match",
+            ),
+            (
+                lambda s, g, rectify: softmax_over_frame(s + rectify * g.log()),
+                "without + 1e-6, one g = 0 forbids a match for good, and lambda = 0 times -inf is NaN",
+            ),
+            (
+                lambda s, g, rectify: softmax_over_frame(s - rectify * correction(g)),
+                "the sign: log g is at most 0, so adding it lowers a score",
+            ),
+            (lambda s, g, rectify: softmax_over_frame(s + correction(g)), "rectify, the learned lambda, is not used"),
+            (
+                lambda s, g, rectify: softmax_over_memory(s + rectify * correction(g)),
+                "every frame answers on its own: softmax over m, not over (t m)",
+            ),
+            (
+                lambda s, g, rectify: (s + rectify * correction(g)).softmax(dim=3),
+                "your weights sum to one over q; it is the query that asks: over m",
+            ),
+            (
+                weighted,
+                "right up to a factor: the weights no longer sum to one over m. Correct the score, then take the softmax",
+            ),
+        ],
+    )
+
+
+def effective_agents(function) -> bool:
+    """`function(likelihood)` is the perplexity of the agents' shares of the frame, `b a m` -> `b`."""
+
+    def case(seed: int, sharpness: float) -> tuple[Tensor]:
+        scores = random_tensors((3, 6, 40), seed=seed)[0] + random_tensors((3, 6, 1), seed=seed + 1)[0]
+        return ((sharpness * scores).softmax(dim=1),)
+
+    one = torch.zeros(2, 6, 40)
+    one[:, 2] = 1.0  # one agent answers for every pixel: the others' shares are exactly 0
+
+    def shares(likelihood):
+        return reduce(likelihood, "b a m -> b a", "mean")
+
+    return trial(
+        function,
+        perplexity,
+        [case(0, 1.0), case(2, 5.0), (one,)],
+        axes="b",
+        passed="6 agents used alike count as 6, one that answers for all pixels as 1",
+        mistakes=[
+            (lambda r: torch.special.entr(shares(r)).sum(dim=-1), "that is the entropy; its exponential counts agents"),
+            (
+                lambda r: torch.special.entr(r).sum(dim=1).mean(dim=-1).exp(),
+                "that is how undecided a pixel is; mean over pixels first, then the entropy",
+            ),
+            (
+                lambda r: 1 / reduce(shares(r) ** 2, "b a -> b", "sum"),
+                "a fair count too (inverse Simpson), but here: exp of the entropy",
+            ),
+            (
+                lambda r: torch.special.entr(shares(r)).sum(dim=-1).exp2(),
+                "natural logarithm with exp, or log2 with 2 to its power, not one of each",
+            ),
+        ],
+    )

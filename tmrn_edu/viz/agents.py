@@ -1,0 +1,253 @@
+"""Pictures of TMRN's two steps: which agent answers where, memory frames brought onto the query grid, which frame counts where.
+
+Pure functions of tensors on the feature grid (`h w`), drawn over frames of any size; no network is run.
+"""
+
+import numpy as np
+import torch
+from einops import einsum, rearrange, reduce, repeat
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .affinity import COLOURS, draw_frame, grey
+from .overlays import OKABE_ITO
+
+PANEL = 1.7  # inches a panel is wide
+DPI = 80.0
+
+
+def effective_agents(likelihood: Float[Tensor, "b a m"]) -> Float[Tensor, " b"]:
+    """How many agents are really in use: the perplexity of their shares of the frame.
+
+    exp(- sum_a u[a] log u[a]) with u[a] = mean_m likelihood[a,m]: a if all are used alike, 1 if one answers for every pixel. Source: ours.
+    """
+    share = reduce(likelihood, "b a m -> b a", "mean")
+    return torch.special.entr(share).sum(dim=-1).exp()
+
+
+def agent_colours(count: int) -> Float[np.ndarray, "a 3"]:
+    """Colours of `count` agents, n directions and then their n opposites: one hue a direction, full for +, dark for -. In [0, 1]."""
+    hues = np.array(OKABE_ITO)[[0, 1, 2, 6, 3, 5, 4]] / 255
+    hues = hues[np.arange(-(-count // 2)) % len(hues)]
+    return np.concatenate([hues, 0.45 * hues])[:count]
+
+
+def agent_map(likelihood: Float[Tensor, "a m"], width: int) -> Float[np.ndarray, "h w 3"]:
+    """Which agent answers where: each cell in the mean of the agents' colours, weighted by their likelihoods.
+
+    A cell that one agent answers for has its pure colour; an undecided one is muddy. `width`: cells in a row.
+    """
+    colours = torch.from_numpy(agent_colours(len(likelihood))).to(likelihood.dtype)
+    mixed = einsum(likelihood.cpu(), colours, "a m, a rgb -> m rgb")
+    return rearrange(mixed, "(h w) rgb -> h w rgb", w=width).numpy()
+
+
+def agent_figure(
+    frames: UInt8[Tensor, "n H W 3"], likelihoods: Float[Tensor, "n a m"], titles: list[str], dpi: float = DPI
+) -> Figure:
+    """Frames above, below them which agent answers where, and how many agents are in use. `titles`: one per frame.
+
+    Agents are n directions, then their opposites, as `memory.agents.Agents` makes them; a legend names them +1, -1, ...
+    Raises ValueError when the numbers of frames, likelihoods and titles differ. Source: ours.
+    """
+    _same_number(frames=frames, likelihoods=likelihoods, titles=titles)
+    width = _cells_in_a_row(frames, likelihoods.shape[-1])
+    figure, rows = _panels(2, len(frames), frames, dpi, below=0.3)
+    for column, (frame, likelihood) in enumerate(zip(frames, likelihoods, strict=True)):
+        draw_frame(rows[0, column], frame)
+        draw_frame(rows[1, column], torch.from_numpy(agent_map(likelihood, width)))
+        rows[0, column].set_title(titles[column], fontsize=8, pad=3)
+        used = float(effective_agents(rearrange(likelihood, "a m -> 1 a m")))
+        rows[1, column].set_title(f"{used:.1f} agents in use", fontsize=8, pad=3)
+    count = likelihoods.shape[1]
+    names = [
+        f"{sign}{1 + a % max(1, count // 2)}" for a, sign in enumerate("+" * (count // 2) + "-" * (count - count // 2))
+    ]
+    for name, colour in zip(names, agent_colours(count), strict=True):
+        rows[1, -1].plot([], [], "s", color=colour, label=name, markersize=6)
+    figure.legend(
+        *rows[1, -1].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=count,
+        fontsize=8,
+        frameon=False,
+        handletextpad=0.1,
+    )
+    return figure
+
+
+def aligned_figure(
+    frames: UInt8[Tensor, "t H W 3"],
+    aligned: Float[Tensor, "t 3 h w"],
+    query_frame: UInt8[Tensor, "H W 3"],
+    titles: list[str],
+    dpi: float = DPI,
+) -> Figure:
+    """Memory frames above; below, each one's colours (`aligned`, RGB in [0, 1]) brought onto the query grid, and the query frame to compare with.
+
+    Raises ValueError when the numbers of frames, aligned frames and titles differ. Source: ours.
+    """
+    _same_number(frames=frames, aligned=aligned, titles=titles)
+    figure, rows = _panels(2, len(frames) + 1, frames, dpi)
+    for column, (frame, picture) in enumerate(zip(frames, aligned, strict=True)):
+        draw_frame(rows[0, column], frame)
+        draw_frame(rows[1, column], rearrange(picture.clamp(0, 1), "c h w -> h w c"))
+        rows[0, column].set_title(titles[column], fontsize=8, pad=3)
+        rows[1, column].set_title("aligned", fontsize=8, pad=3)
+    rows[0, -1].set_axis_off()
+    draw_frame(rows[1, -1], query_frame)
+    rows[1, -1].set_title("the query frame", fontsize=8, pad=3)
+    return figure
+
+
+def heat_figure(
+    frames: UInt8[Tensor, "n H W 3"],
+    heat: Float[Tensor, "n h w"],
+    titles: list[str],
+    top: float | None = None,
+    marks: list[tuple[float, float] | None] | None = None,
+    dpi: float = DPI,
+) -> Figure:
+    """Any quantity >= 0 on the grid, laid over one frame each. Colours go from 0 to `top`, or to the panel's own largest value.
+
+    `marks`: a pixel (y, x) to circle in each panel, or None. Raises ValueError when the numbers differ. Source: ours.
+    """
+    marks = [None] * len(frames) if marks is None else marks
+    _same_number(frames=frames, heat=heat, titles=titles, marks=marks)
+    figure, rows = _panels(1, len(frames), frames, dpi)
+    for axis, frame, values, title, mark in zip(rows[0], frames, heat, titles, marks, strict=True):
+        _draw_heat(axis, frame, values, max(float(values.max()), 1e-12) if top is None else top)
+        axis.set_title(title, fontsize=8, pad=3)
+        if mark is not None:
+            for width, ink in ((3.0, "black"), (1.5, "white")):
+                axis.plot(
+                    mark[1],
+                    mark[0],
+                    "o",
+                    markersize=11,
+                    markerfacecolor="none",
+                    markeredgecolor=ink,
+                    markeredgewidth=width,
+                )
+    return figure
+
+
+def temporal_figure(
+    query_frame: UInt8[Tensor, "H W 3"], weights: Float[Tensor, "t h w"], frame_numbers: list[int], dpi: float = DPI
+) -> Figure:
+    """Which memory frame counts where: a map of temporal weights u[t,q] per frame (0 to 1), and the frame that counts most.
+
+    Raises ValueError when the numbers of maps and frame numbers differ. Source: ours.
+    """
+    _same_number(weights=weights, frame_numbers=frame_numbers)
+    count = len(weights)
+    frames = repeat(query_frame, "H W c -> n H W c", n=count + 1)
+    figure, rows = _panels(1, count + 1, frames, dpi, below=0.45)
+    for axis, values, number in zip(rows[0], weights, frame_numbers, strict=False):
+        _draw_heat(axis, query_frame, values, 1.0)
+        axis.set_title(f"u of frame {number}\nmean {float(values.mean()):.2f}", fontsize=8, pad=3)
+    colours = agent_colours(2 * count)[:count]
+    draw_frame(rows[0, -1], grey(query_frame))
+    winner = weights.argmax(dim=0).cpu().numpy()
+    rows[0, -1].imshow(
+        winner,
+        cmap=ListedColormap(colours),
+        vmin=-0.5,
+        vmax=count - 0.5,
+        alpha=0.85,
+        extent=_extent(query_frame),
+        interpolation="nearest",
+    )
+    rows[0, -1].set_title("counts most", fontsize=8, pad=3)
+    for number, colour in zip(frame_numbers, colours, strict=True):
+        rows[0, -1].plot([], [], "s", color=colour, label=f"frame {number}", markersize=6)
+    figure.legend(
+        *rows[0, -1].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=count,
+        fontsize=8,
+        frameon=False,
+        handletextpad=0.1,
+    )
+    return figure
+
+
+def plane_figure(
+    memory: dict[str, Float[Tensor, "n 2"]],
+    query: Float[Tensor, " 2"],
+    mean: Float[Tensor, " 2"],
+    agents: Float[Tensor, "a 2"],
+    dpi: float = DPI,
+) -> Figure:
+    """Keys of two channels as points of a plane: groups of memory pixels by name, one query pixel, and the agents as arrows from the mean."""
+    figure = Figure(figsize=(4.6, 2.9), dpi=dpi, layout="constrained")
+    axis = figure.subplots()
+    length = max(float((group - mean).norm(dim=-1).max()) for group in memory.values()) * 0.5
+    for number, agent in enumerate(agents / agents.norm(dim=-1, keepdim=True)):
+        sign = "+" if number < len(agents) / 2 else "-"
+        end = mean + length * agent
+        axis.annotate("", end.tolist(), mean.tolist(), arrowprops={"arrowstyle": "->", "color": "0.55", "lw": 1.6})
+        axis.annotate(
+            f"{sign}{1 + number % (len(agents) // 2)}", end.tolist(), color="0.4", fontsize=9, ha="center", va="bottom"
+        )
+    for (name, group), colour, marker in zip(
+        memory.items(), np.array(OKABE_ITO)[[0, 1, 2, 6]] / 255, "osD^", strict=False
+    ):
+        axis.plot(
+            group[:, 0],
+            group[:, 1],
+            marker,
+            color=colour,
+            label=name,
+            markersize=7,
+            markeredgecolor="black",
+            markeredgewidth=0.6,
+        )
+    axis.plot(*query.tolist(), "*", color="black", markersize=14, label="query pixel")
+    axis.set_aspect("equal")
+    axis.set_xlabel("key channel 1", fontsize=8)
+    axis.set_ylabel("key channel 2", fontsize=8)
+    axis.tick_params(labelsize=7)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def _panels(rows: int, columns: int, frames: Tensor, dpi: float, below: float = 0.0) -> tuple[Figure, np.ndarray]:
+    """A grid of panels in the proportions of the frames, a line of title above each, and room `below` (inches) for a legend."""
+    height, width = frames.shape[1:3]
+    figure = Figure(
+        figsize=(PANEL * columns, (PANEL * height / width + 0.22) * rows + below), dpi=dpi, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _draw_heat(axis: Axes, frame: Tensor, values: Tensor, top: float) -> None:
+    values = values.cpu().numpy()
+    visible = 0.25 + 0.75 * np.sqrt(np.clip(values / top, 0, 1))
+    draw_frame(axis, grey(frame))
+    axis.imshow(values, cmap=COLOURS, vmin=0, vmax=top, alpha=visible, extent=_extent(frame), interpolation="nearest")
+
+
+def _extent(frame: Tensor) -> tuple[float, float, float, float]:
+    height, width = frame.shape[:2]
+    return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def _cells_in_a_row(frames: Tensor, cells: int) -> int:
+    """Width of a grid of so many cells with the frame's proportions."""
+    height, width = frames.shape[1:3]
+    found = round((cells * width / height) ** 0.5)
+    if found < 1 or cells % found:
+        raise ValueError(f"{cells} cells do not make a grid in the proportions of frames of {height} x {width}")
+    return found
+
+
+def _same_number(**things) -> None:
+    counts = {name: len(thing) for name, thing in things.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(f"{counts}: expected as many of each, at least one")
