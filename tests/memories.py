@@ -48,5 +48,5 @@ class Case:
     def gradients(self, readout):
         """Of a fixed weighted sum of the readout, with respect to all inputs; zeros where one is not used."""
         weights = torch.linspace(-1, 1, readout.numel(), dtype=readout.dtype).reshape(readout.shape)
-        grads = torch.autograd.grad((weights * readout).sum(), self.leaves, allow_unused=True)
+        grads = torch.autograd.grad((weights * readout).sum(), self.leaves, allow_unused=True, retain_graph=True)
         return [torch.zeros_like(x) if g is None else g for x, g in zip(self.leaves, grads, strict=True)]

@@ -44,7 +44,10 @@ RIGHT = {
     "intersection_over_union": [iou, lambda p, t: torch.tensor(iou(p, t))],
     "squared_l2": [lambda m, q: -distances(m, q) / 5**0.5],
     "space_time_weights": [weights],
-    "frame_shares": [lambda s: s.logsumexp(dim=2).softmax(dim=1), lambda s: reduce(weights(s), "b t m q -> b t q", "sum")],
+    "frame_shares": [
+        lambda s: s.logsumexp(dim=2).softmax(dim=1),
+        lambda s: reduce(weights(s), "b t m q -> b t q", "sum"),
+    ],
 }
 
 WRONG = {
@@ -58,7 +61,10 @@ WRONG = {
         (lambda m, q: distances(m, q) / 5**0.5, "minus it"),
         (lambda m, q: -distances(m, q), "sqrt(ck)"),
         (lambda m, q: -distances(m, q).sqrt() / 5**0.5, "squares it"),
-        (lambda m, q: -distances(m, q) / 5**0.5 + reduce(q**2, "b ck h w -> b 1 1 (h w)", "sum") / 5**0.5, "up to |query|^2"),
+        (
+            lambda m, q: -distances(m, q) / 5**0.5 + reduce(q**2, "b ck h w -> b 1 1 (h w)", "sum") / 5**0.5,
+            "up to |query|^2",
+        ),
         (lambda m, q: overlap(m, q) / 5**0.5, "dot product of STM"),
         (lambda m, q: rearrange(-distances(m, q), "b t m q -> b t q m"), "expected b t m q = (2, 4, 18, 56)"),
     ],

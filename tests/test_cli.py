@@ -99,10 +99,14 @@ def test_segment_writes_a_mask_per_frame(clip, weights, tmp_path, capsys, overla
     folder, mask = clip
     out = tmp_path / "deep" / "out"
     options = [] if overlay else ["--no-overlay"]
-    status, shown, err = call(capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", out, "--device", "cpu", *options)
+    status, shown, err = call(
+        capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", out, "--device", "cpu", *options
+    )
     assert (status, err) == (0, "")
     assert "3 frames of 35 x 51, objects 3, 7" in shown and str(out / "masks") in shown
-    assert sorted(path.name for path in out.iterdir()) == ["masks"] + ["overlay.mp4"] * overlay  # nothing hidden is left
+    assert (
+        sorted(path.name for path in out.iterdir()) == ["masks"] + ["overlay.mp4"] * overlay
+    )  # nothing hidden is left
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["00000.png", "00001.png", "00002.png"]
     for path in (out / "masks").iterdir():
         found = read_mask(path, empty_ok=True)
@@ -117,7 +121,19 @@ def test_segment_is_the_library_call(clip, weights, tmp_path, capsys):
     folder, mask = clip
     settings = {"memory_every": 2, "max_frames": 1, "short_side": 30}
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
-    call(capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", tmp_path / "out", "--no-overlay", *options)
+    call(
+        capsys,
+        "segment",
+        folder,
+        "--mask",
+        mask,
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "out",
+        "--no-overlay",
+        *options,
+    )
     expected = segment(load(weights), read_video(folder).frames, {0: two_objects()}, **settings).index_masks
     found = [read_mask(path, empty_ok=True).index for path in sorted((tmp_path / "out" / "masks").iterdir())]
     assert torch.equal(torch.stack(found), expected)
@@ -129,7 +145,9 @@ def test_any_size(weights, tmp_path, capsys, frames, height, width):
     folder = save_frames(tmp_path / "frames", frames, height, width)
     write_mask(tmp_path / "mask.png", torch.ones(height, width, dtype=torch.uint8))
     out = tmp_path / "out"
-    status, _, err = call(capsys, "segment", folder, "--mask", tmp_path / "mask.png", "--weights", weights, "--out", out)
+    status, _, err = call(
+        capsys, "segment", folder, "--mask", tmp_path / "mask.png", "--weights", weights, "--out", out
+    )
     assert status == 0, err
     assert [Image.open(path).size for path in (out / "masks").iterdir()] == [(width, height)] * frames
     assert len(read_video(out / "overlay.mp4").frames) == frames
@@ -161,7 +179,10 @@ def test_results_are_replaced_only_when_asked_for(clip, weights, tmp_path, capsy
     assert "already holds masks and overlay.mp4" in refused(capsys, *words)
     assert (tmp_path / "out" / "masks" / "00077.png").exists()
     assert call(capsys, *words, "--overwrite", "--no-overlay")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "notes.txt"]  # the old overlay would not fit
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "masks",
+        "notes.txt",
+    ]  # the old overlay would not fit
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 3
 
 
@@ -287,7 +308,9 @@ def test_full_disk_leaves_nothing(clip, weights, tmp_path, capsys, monkeypatch, 
     out = tmp_path / "out"
     if where == "mask":
         saved = Image.Image.save
-        full = lambda image, path, **options: no_space() if len(os.listdir(Path(path).parent)) > 1 else saved(image, path, **options)
+        full = lambda image, path, **options: (
+            no_space() if len(os.listdir(Path(path).parent)) > 1 else saved(image, path, **options)
+        )
         monkeypatch.setattr(Image.Image, "save", full)
     elif where == "overlay":
         monkeypatch.setattr(VideoWriter, "_open", no_space)
@@ -314,7 +337,9 @@ def test_ctrl_c_keeps_what_was_there(clip, weights, tmp_path, capsys, monkeypatc
 
     monkeypatch.setattr(Segmenter, "step", stopped)
     status, out, err = call(capsys, *words, "--overwrite")
-    assert (status, out) == (130, "") and err.splitlines() == ["tmrn-edu segment: interrupted; nothing was left half-written"]
+    assert (status, out) == (130, "") and err.splitlines() == [
+        "tmrn-edu segment: interrupted; nothing was left half-written"
+    ]
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "masks").iterdir()} == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["masks"]
 
@@ -340,7 +365,9 @@ def test_ctrl_c_from_outside(weights, tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_results_that_cannot_be_printed():
     with open("/dev/full", "w") as full:
-        run = subprocess.run([sys.executable, "-m", "tmrn_edu", "networks"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        run = subprocess.run(
+            [sys.executable, "-m", "tmrn_edu", "networks"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert run.returncode == 2
     assert run.stderr.splitlines() == ["tmrn-edu networks: cannot write the output: No space left on device"]
 
@@ -359,7 +386,10 @@ def test_results_that_cannot_be_printed():
         (["evaluate", "--dataset", "davis2016", "--data", "x"], ["--network", "--results"]),
         (["evaluate", "--dataset", "vos", "--data", "x", "--results", "y"], ["vos", "davis2016, davis2017"]),
         (["evaluate", "--dataset", "davis2016", "--data", "nowhere", "--results", "y"], ["nowhere", "is not a folder"]),
-        (["evaluate", "--dataset", "davis2016", "--data", "x", "--results", "y", "--json", "."], ["cannot write .", "folder"]),
+        (
+            ["evaluate", "--dataset", "davis2016", "--data", "x", "--results", "y", "--json", "."],
+            ["cannot write .", "folder"],
+        ),
         (["train", "sctn_tiny"], ["'sctn_tiny'", "stcn_tiny, tmrn_stcn_chained_tiny, tmrn_stcn_tiny"]),
         (["train", "stcn_tiny", "--step=3"], ["no option --step", "--steps"]),
         (["train", "stcn_tiny", "--steps=1.5"], ["'1.5' given", "whole number"]),
@@ -376,13 +406,18 @@ def test_networks_are_listed(capsys):
     status, shown, err = call(capsys, "networks")
     assert (status, err) == (0, "")
     for info in list_networks():
-        assert all(part in shown for part in (info.name, info.baseline, info.reader, f"{info.parameters:,}", info.origin, info.licence))
+        assert all(
+            part in shown
+            for part in (info.name, info.baseline, info.reader, f"{info.parameters:,}", info.origin, info.licence)
+        )
 
 
 def test_evaluate_network_and_its_masks_agree(weights, tmp_path, capsys):
     root = write_davis(tmp_path / "DAVIS")
     words = ["evaluate", "--dataset", "davis2017", "--data", root]
-    status, table, err = call(capsys, *words, "--network", weights, "--masks-out", tmp_path / "masks", "--json", tmp_path / "a.json")
+    status, table, err = call(
+        capsys, *words, "--network", weights, "--masks-out", tmp_path / "masks", "--json", tmp_path / "a.json"
+    )
     assert (status, err) == (0, "") and "J&F" in table
     status, table, err = call(capsys, *words, "--results", tmp_path / "masks", "--json", tmp_path / "b.json")
     assert (status, err) == (0, "")
@@ -392,7 +427,17 @@ def test_evaluate_network_and_its_masks_agree(weights, tmp_path, capsys):
     assert f"{first['J&F']:.3f}" in table
 
 
-QUICK = ["--steps=2", "--batch=2", "--clips=2", "--size", "32", "--frames=2", "--short_frames=2", "--max-gap=1", "--device=cpu"]
+QUICK = [
+    "--steps=2",
+    "--batch=2",
+    "--clips=2",
+    "--size",
+    "32",
+    "--frames=2",
+    "--short_frames=2",
+    "--max-gap=1",
+    "--device=cpu",
+]
 
 
 def test_train_takes_any_setting_by_name(tmp_path, capsys):
@@ -415,7 +460,9 @@ def test_ctrl_c_in_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
     rolled = training.roll_out
     calls = iter(range(9))
-    monkeypatch.setattr(training, "roll_out", lambda *a, **k: rolled(*a, **k) if next(calls) < 1 else signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(
+        training, "roll_out", lambda *a, **k: rolled(*a, **k) if next(calls) < 1 else signal.raise_signal(signal.SIGINT)
+    )
     status, shown, err = call(capsys, "train", "stcn_tiny", "--out", tmp_path / "run", *QUICK, "--save-every=1")
     assert (status, shown) == (130, "") and "--resume" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "run" / "network.safetensors").exists()

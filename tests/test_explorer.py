@@ -20,7 +20,7 @@ from tmrn_edu.inference import look
 from tmrn_edu.memory.readers import Insides, SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
 from tmrn_edu.viz.affinity import check_pixel
-from tmrn_edu.viz.explorer import BUDGET, Scene, pack, unpack
+from tmrn_edu.viz.explorer import Scene, pack, unpack
 
 H, W, QUERY, MEMORY = 40, 56, 4, (0, 1, 3)  # padded to 48 x 64: a grid of 12 x 16
 PIXEL, CELL = (17, 30), (5, 8)
@@ -28,7 +28,7 @@ PIXEL, CELL = (17, 30), (5, 8)
 
 @pytest.fixture(scope="module")
 def clip():
-    return make_clip(seed=2, level="hard", frames=5, size=(H, W))
+    return make_clip(seed=4, level="hard", frames=5, size=(H, W))
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def test_packed_affinities_are_the_best_ones(looks):
         peak = affinity.amax(dim=1, keepdim=True)
         best = affinity.topk(30, dim=1)
         kept = torch.zeros_like(affinity).scatter(1, best.indices, best.values)
-        # half a level of 31 on the square-root scale; up to one level for a rival as good as the best
-        assert ((unpacked.affinity - kept).abs() <= 0.07 * peak + 1e-6).all()
+        # Half a level of 31 on the square-root scale, a whole one for rivals as good as the best; half one of 255 for the peak.
+        assert ((unpacked.affinity - kept).abs() <= 0.07 * peak + 1.1 * peak.sqrt() / 255).all()
         assert ((unpacked.affinity > 0) <= (kept > 0)).all()
         assert unpacked.affinity.argmax(dim=1).equal(affinity.argmax(dim=1))
         torch.testing.assert_close(
@@ -169,9 +169,10 @@ def test_errors_name_both_sides(looks, clip, view):
 
 
 def test_less_room_means_fewer_cells(looks):
-    full = pack(looks, top_k=30)
-    tight = pack(looks, top_k=30, budget=BUDGET - 340_000)
-    assert 1 <= tight.about["k"] < full.about["k"] == 30
+    budget = 36_000
+    tight = pack(looks, top_k=30, budget=budget)
+    assert 1 <= tight.about["k"] < pack(looks, top_k=30).about["k"] == 30
+    assert len(base64.b64encode(tight.packed)) + len(json.dumps(tight.about)) < budget
 
 
 def test_html_holds_all_it_needs(page, looks, clip):
@@ -206,9 +207,12 @@ def test_pictures_in_the_scene_are_the_frames(looks):
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
 def test_a_browser_finds_the_same_matches(page, view, tmp_path):
     file = tmp_path / "page.html"
-    file.write_text(f'<!doctype html><meta charset="utf-8">{page}', encoding="utf-8")
+    # Chromium's virtual time runs on while pictures are decoded elsewhere, so something has to take real time until then.
+    tick = "for (let n = 0; n < 5e6; n++) Math.sqrt(n); if (document.querySelector('[data-matches]')) clearInterval(i);"
+    wait = f"const i = setInterval(() => {{ {tick} }}, 100);"
+    file.write_text(f'<!doctype html><meta charset="utf-8"><script>{wait}</script>{page}', encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += f" --disable-component-update --disable-sync --virtual-time-budget=8000 --user-data-dir={tmp_path}/user"
+    flags += f" --disable-component-update --disable-sync --virtual-time-budget=200000 --user-data-dir={tmp_path}/user"
     command = ["chromium", *flags.split(), "--dump-dom", file.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     view.reader, view.query = "STCN", CELL

@@ -28,12 +28,14 @@ def test_equal_keys_have_equal_colours_and_signs_do_not_matter():
 
 def test_side_by_side():
     frame = torch.zeros(8, 12, 3, dtype=torch.uint8)
-    figure = side_by_side({"frame": frame, "map": torch.rand(2, 3), "more": torch.rand(2, 3)}, mark={"frame": (1, 2)}, columns=2)
+    figure = side_by_side(
+        {"frame": frame, "map": torch.rand(2, 3), "more": torch.rand(2, 3)}, mark={"frame": (1.0, 2.0)}, columns=2
+    )
     shown = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert shown == ["frame", "map", "more"]
     for wrong in ({}, {"map": torch.rand(2, 3)}):
         with pytest.raises(ValueError, match="with marks in"):
-            side_by_side(wrong, mark={"frame": (0, 0)})
+            side_by_side(wrong, mark={"frame": (0.0, 0.0)})
 
 
 def test_setup_makes_random_numbers_repeatable():

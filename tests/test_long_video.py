@@ -51,7 +51,9 @@ def test_memory_stays_flat(tmp_path):
     mask[8:24, 12:36] = 1
     write_mask(tmp_path / "mask.png", mask)
     save_network(STCN.tiny(TrajectoryReader.paper(32, 64)), tmp_path / "network.safetensors")
-    run = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     frames, early, late = map(int, run.stdout.split())
     assert frames == FRAMES and len(list((tmp_path / "out" / "masks").iterdir())) == FRAMES

@@ -42,6 +42,7 @@ ORDER = (
     ("check",),
     ("nb",),
     ("recipes",),
+    ("commands",),
     ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -233,7 +233,7 @@ class Segmentation:
 def segment(
     network: nn.Module,
     frames: Iterable,
-    masks: Mapping[int, Tensor],
+    masks: Mapping,
     memory_every: int = 5,
     max_frames: int | None = None,
     short_side: int | None = None,
@@ -277,7 +277,7 @@ class Look:
     cell: int  # pixels per grid cell; grid cell (y, x) covers pixels cell * y - offset ... of the frame
     offset: tuple[int, int]  # padding above and to the left of the frame, in pixels
 
-    def pixel_to_cell(self, y: float, x: float) -> tuple[int, int]:
+    def pixel_to_cell(self, y: float | int, x: float | int) -> tuple[int, int]:
         """The grid cell that holds a pixel of the frame."""
         return int((y + self.offset[0]) // self.cell), int((x + self.offset[1]) // self.cell)
 
@@ -362,7 +362,7 @@ def _stack(frames: list[Tensor]) -> Tensor:
     return torch.stack(frames) if frames else torch.empty(0)
 
 
-def _check_request(frames, masks: Mapping[int, Tensor]) -> None:
+def _check_request(frames, masks: Mapping) -> None:
     count = len(frames) if frames.ndim else 0
     if not count or frames.ndim != 4:
         raise InputError(f"frames have shape {tuple(frames.shape)}, expected uint8 t H W 3 or float t 3 H W with at least one frame")
@@ -372,7 +372,7 @@ def _check_request(frames, masks: Mapping[int, Tensor]) -> None:
     for t, mask in masks.items():
         if not 0 <= t < count:
             raise InputError(f"a mask was given for frame {t}, the video has frames 0 to {count - 1}")
-        check_index_mask(mask, size, t)
+        check_index_mask(mask, size, int(t))
 
 
 def _shrink(picture: Float[Tensor, "3 H W"], short_side: int | None) -> Tensor:

@@ -64,7 +64,9 @@ def picture(content: bytes, alt: str, caption: str = "") -> str:
 def video(path: Path, caption: str = "") -> str:
     """An mp4 inside the page, looping without sound."""
     source = _inline(path.read_bytes(), "video/mp4")
-    return f'<figure><video src="{source}" controls loop autoplay muted playsinline></video>{_caption(caption)}</figure>'
+    return (
+        f'<figure><video src="{source}" controls loop autoplay muted playsinline></video>{_caption(caption)}</figure>'
+    )
 
 
 def _inline(content: bytes, kind: str) -> str:

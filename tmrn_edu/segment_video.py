@@ -64,7 +64,10 @@ def segment_video(
         palette = given[min(given)].palette
         segmenter = Segmenter(network, memory_every, max_frames, short_side, device)
         count, seconds = 0, 0.0
-        with output_folder(out, (MASKS, OVERLAY), overwrite) as folder, maybe_writer(with_overlay, folder, reader.fps) as writer:
+        with (
+            output_folder(out, (MASKS, OVERLAY), overwrite) as folder,
+            maybe_writer(with_overlay, folder, reader.fps) as writer,
+        ):
             for frame in tqdm(reader, desc="segment", unit="frame", disable=not progress):
                 start = time.perf_counter()
                 mask = given.get(count)
@@ -90,7 +93,9 @@ def read_given_masks(reader: VideoReader, masks: Mapping[int, str | os.PathLike]
         given[index] = read_mask(path)
         size = tuple(given[index].index.shape)
         if size != tuple(reader.size):
-            raise InputError(f"mask {path} is {by(size)}, the frames of {reader.path} are {by(reader.size)} (height x width)")
+            raise InputError(
+                f"mask {path} is {by(size)}, the frames of {reader.path} are {by(reader.size)} (height x width)"
+            )
     return given
 
 
@@ -104,7 +109,9 @@ def output_folder(out: str | os.PathLike, names: tuple[str, ...], overwrite: boo
     out = Path(out)
     there = [name for name in names if (out / name).exists()]
     if there and not overwrite:
-        raise InputError(f"{out} already holds {' and '.join(there)}; choose another folder with --out, or give --overwrite")
+        raise InputError(
+            f"{out} already holds {' and '.join(there)}; choose another folder with --out, or give --overwrite"
+        )
     new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -70,6 +70,8 @@ def load(name: str | os.PathLike) -> nn.Module:
     reader, settings = json.loads(metadata["reader"])
     if (kind, preset) not in NETWORKS or reader not in READERS:
         raise InputError(f"{path} holds {kind} {preset} with {reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}")
+    if not hasattr(similarity, settings["similarity"]):
+        raise InputError(f"{path} reads by similarity {settings['similarity']!r}, which memory.similarity does not have")
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's random numbers stay as they are
         network = NETWORKS[kind, preset](READERS[reader](**settings | {"similarity": getattr(similarity, settings["similarity"])}))
     fit(network, state, path)

@@ -1,12 +1,13 @@
 """Checkers of notebook 01: similarity, affinity, the share of each frame."""
 
-import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
 from tmrn_edu.check.trial import random_tensors, trial
 from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
 from tmrn_edu.memory.similarity import negative_squared_l2
+
+SUM_LATER = "weights add up, scores do not: sum after the softmax, or use logsumexp"
 
 
 def _keys(seed: int) -> tuple[Tensor, Tensor]:
@@ -29,7 +30,9 @@ def squared_l2(function) -> bool:
 
     def overlap(memory_key, query_key):
         return einsum(
-            rearrange(memory_key, "b t ck h w -> b t (h w) ck"), rearrange(query_key, "b ck h w -> b ck (h w)"), "b t m ck, b ck q -> b t m q"
+            rearrange(memory_key, "b t ck h w -> b t (h w) ck"),
+            rearrange(query_key, "b ck h w -> b ck (h w)"),
+            "b t m ck, b ck q -> b t m q",
         )
 
     scale = 5**-0.5
@@ -41,9 +44,18 @@ def squared_l2(function) -> bool:
         passed="negative squared L2 for all pairs",
         mistakes=[
             (lambda m, q: -distance(m, q), "that is the distance; the similarity is minus it, so that near means high"),
-            (lambda m, q: distance(m, q) / scale, "divide by sqrt(ck): without it, scores grow with the number of channels"),
-            (lambda m, q: -(-distance(m, q) / scale).clamp(min=0).sqrt() * scale, "that is the distance; STCN squares it"),
-            (negative_squared_l2, "equal up to |query|^2, as in the package; this exercise asks for the whole distance"),
+            (
+                lambda m, q: distance(m, q) / scale,
+                "divide by sqrt(ck): without it, scores grow with the number of channels",
+            ),
+            (
+                lambda m, q: -(-distance(m, q) / scale).clamp(min=0).sqrt() * scale,
+                "that is the distance; STCN squares it",
+            ),
+            (
+                negative_squared_l2,
+                "equal up to |query|^2, as in the package; this exercise asks for the whole distance",
+            ),
             (lambda m, q: overlap(m, q) * scale, "that is the dot product of STM"),
         ],
     )
@@ -58,11 +70,23 @@ def space_time_weights(function) -> bool:
         axes="b t m q",
         passed="all pixels of all frames compete, weights sum to one over (t m)",
         mistakes=[
-            (softmax_over_frame, "your weights sum to one over m in every frame; here all frames compete: one softmax over (t m)"),
-            (lambda s: s.softmax(dim=3), "your weights sum to one over q: the memory chooses among query pixels; it is the query that asks"),
-            (lambda s: s.softmax(dim=1), "your weights sum to one over t; all m of all t compete: one softmax over (t m)"),
+            (
+                softmax_over_frame,
+                "your weights sum to one over m in every frame; here all frames compete: one softmax over (t m)",
+            ),
+            (
+                lambda s: s.softmax(dim=3),
+                "your weights sum to one over q: the memory chooses among query pixels; it is the query that asks",
+            ),
+            (
+                lambda s: s.softmax(dim=1),
+                "your weights sum to one over t; all m of all t compete: one softmax over (t m)",
+            ),
             (lambda s: s.softmax(dim=0), "your weights sum to one over the batch"),
-            (lambda s: s.exp() / reduce(s.exp(), "b t m q -> b 1 1 q", "sum"), "right for small scores, but exp overflows for large ones"),
+            (
+                lambda s: s.exp() / reduce(s.exp(), "b t m q -> b 1 1 q", "sum"),
+                "right for small scores, but exp overflows for large ones",
+            ),
         ],
     )
 
@@ -77,9 +101,21 @@ def frame_shares(function) -> bool:
         passed="each frame's share, summing to one over t",
         mistakes=[
             (lambda s: s.logsumexp(dim=2), "that is the evidence of each frame; its softmax over t is the share"),
-            (lambda s: reduce(s, "b t m q -> b t q", "max").softmax(dim=1), "the best pixel alone does not decide: all pixels of a frame add up"),
-            (lambda s: reduce(s, "b t m q -> b t q", "mean").softmax(dim=1), "weights add up, scores do not: sum after the softmax, or use logsumexp"),
-            (lambda s: reduce(s, "b t m q -> b t q", "sum").softmax(dim=1), "weights add up, scores do not: sum after the softmax, or use logsumexp"),
-            (lambda s: reduce(softmax_over_memory(s), "b t m q -> b t q", "mean"), "a share is a sum over m, not a mean"),
+            (
+                lambda s: reduce(s, "b t m q -> b t q", "max").softmax(dim=1),
+                "the best pixel alone does not decide: all pixels of a frame add up",
+            ),
+            (
+                lambda s: reduce(s, "b t m q -> b t q", "mean").softmax(dim=1),
+                SUM_LATER,
+            ),
+            (
+                lambda s: reduce(s, "b t m q -> b t q", "sum").softmax(dim=1),
+                SUM_LATER,
+            ),
+            (
+                lambda s: reduce(softmax_over_memory(s), "b t m q -> b t q", "mean"),
+                "a share is a sum over m, not a mean",
+            ),
         ],
     )

@@ -21,9 +21,18 @@ def intersection_over_union(function) -> bool:
         cases,
         passed="J is the overlap, 1 for two empty masks",
         mistakes=[
-            (lambda p, t: (p == t).double().mean(), "that is the share of pixels that agree; a large background would make it large"),
-            (lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()).clamp(min=1), "that is Dice, 2 |A and B| / (|A| + |B|); J divides by the union"),
+            (
+                lambda p, t: (p == t).double().mean(),
+                "that is the share of pixels that agree; a large background would make it large",
+            ),
+            (
+                lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()).clamp(min=1),
+                "that is Dice, 2 |A and B| / (|A| + |B|); J divides by the union",
+            ),
             (lambda p, t: (p & t).sum() / (p | t).sum(), "two empty masks agree perfectly: J = 1 there, not 0 / 0"),
-            (lambda p, t: (p & t).sum() / (p | t).sum().clamp(min=1), "two empty masks agree perfectly: J = 1 there, not 0"),
+            (
+                lambda p, t: (p & t).sum() / (p | t).sum().clamp(min=1),
+                "two empty masks agree perfectly: J = 1 there, not 0",
+            ),
         ],
     )

@@ -90,7 +90,7 @@ def weights_of(look: Look, pixel: tuple[int, int]) -> Float[Tensor, " t"]:
 
 
 def affinity_figure(
-    looks: Look | Mapping[str, Look], pixel: tuple[int, int], weighted: bool = False, dpi: float = DPI
+    looks: Look | Mapping[str, Look], pixel: tuple[int, int], weighted: bool = False, dpi: float | int = DPI
 ) -> Figure:
     """One row per reader: the query frame with `pixel` marked, then every memory frame with where that pixel looks.
 
@@ -111,7 +111,7 @@ def affinity_figure(
     return figure
 
 
-def panels(looks: dict[str, Look], pixel: tuple[int, int], dpi: float) -> tuple[Figure, np.ndarray, np.ndarray]:
+def panels(looks: dict[str, Look], pixel: tuple[int, int], dpi: float | int) -> tuple[Figure, np.ndarray, np.ndarray]:
     """An empty figure: rows of one query panel and one panel per memory frame. Also its rows, and the first of them."""
     look = next(iter(looks.values()))
     check_pixel(look, pixel)

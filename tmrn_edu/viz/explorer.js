@@ -1,7 +1,7 @@
 // Draws what tmrn_edu/viz/explorer.py packed (the layout is described there): a query frame that can be clicked, and
 // for the cell that asks, heat maps over every memory frame and its trajectory. No library, nothing loaded.
 
-const LEFT = 272, RIGHT = 584, GAP = 8, HEAD = 18, FOOT = 14; // sizes in CSS pixels; the canvas is LEFT + RIGHT wide
+const LEFT = 272, RIGHT = 584, GAP = 8, TALL = 420, HEAD = 18, FOOT = 14; // sizes in CSS pixels; the canvas is LEFT + RIGHT wide
 const VIRIDIS = [[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140], [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37]];
 
 function colour(value) { // 0..1 -> red, green, blue
@@ -55,6 +55,7 @@ function answer(about, data, reader, cell, t) {
 
 // Puts an explorer into `root`. `state`: {about, query, reader}; `hooks.changed({query, reader})` is called after clicks.
 export async function mount(root, state, packed, hooks = {}) {
+  if (!window.DecompressionStream) { root.textContent = "This picture needs a newer browser."; return { show() {} }; }
   const { about } = state, [H, W] = about.size, [h, w] = about.grid;
   const data = unpack(about, await inflate(packed));
   const [frames, outlines, predicted] = await Promise.all([about.frames, about.outlines, about.predicted].map((uris) => Promise.all(uris.map(picture))));
@@ -85,9 +86,11 @@ export async function mount(root, state, packed, hooks = {}) {
   const legend = root.appendChild(document.createElement("div"));
   legend.className = "legend";
 
-  // The query frame on the left, memory frames in as few rows as keep them readable.
-  const count = about.memory.length, columns = Math.min(count, count <= 3 ? count : Math.ceil(count / Math.ceil(count / 4)));
-  const side = Math.min((RIGHT - GAP * (columns + 1)) / columns, LEFT * Math.max(1, W / H));
+  // The query frame on the left; memory frames in as many columns as let them be largest.
+  const count = about.memory.length;
+  const fit = (columns) => Math.min((RIGHT - GAP * columns) / columns, (TALL / Math.ceil(count / columns) - HEAD - FOOT) * W / H);
+  const columns = about.memory.map((_, i) => i + 1).reduce((best, c) => (fit(c) > fit(best) ? c : best));
+  const side = Math.max(fit(columns), 40);
   const large = { x: 0, y: HEAD, width: LEFT, height: LEFT * H / W };
   const small = about.memory.map((_, i) => ({
     x: LEFT + GAP + (i % columns) * (side + GAP), y: HEAD + Math.floor(i / columns) * (side * H / W + HEAD + FOOT), width: side, height: side * H / W,

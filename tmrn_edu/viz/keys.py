@@ -16,7 +16,10 @@ MARKER = "#d55e00"  # vermillion: seen on every shade of viridis and on frames
 
 
 def similarity_planes(
-    query: Float[Tensor, "2"], memory: Float[Tensor, "m 2"], selection: Float[Tensor, "2"], names: Sequence[str] | None = None
+    query: Float[Tensor, "2"],
+    memory: Float[Tensor, "m 2"],
+    selection: Float[Tensor, "2"],
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """The three similarities for keys of two channels, where all possible memory keys fit on one plane.
 
@@ -47,7 +50,9 @@ def similarity_planes(
         axis.scatter(*memory.T, color="white", edgecolors="black", s=45, zorder=3)
         axis.scatter(*memory[best], facecolors="none", edgecolors=MARKER, s=190, linewidths=2.2, zorder=4)
         for label, place in zip(names, memory.tolist(), strict=True):
-            axis.annotate(label, place, (7, 5), textcoords="offset points", color="black", fontsize=10, fontweight="bold")
+            axis.annotate(
+                label, place, (7, 5), textcoords="offset points", color="black", fontsize=10, fontweight="bold"
+            )
         axis.scatter(*query, marker="*", color=MARKER, edgecolors="black", s=190, zorder=3)
         axis.set_title(f"{name}\nhighest: {names[best]}", fontsize=9)
         axis.set_aspect("equal")
@@ -78,8 +83,8 @@ def key_colours(key: Float[Tensor, "b ck h w"]) -> UInt8[Tensor, "b h w 3"]:
 
 def side_by_side(
     pictures: Mapping[str, Shaped[Tensor | np.ndarray, "..."]],
-    mark: Mapping[str, tuple[float, float]] | None = None,
-    limits: tuple[float, float] | None = None,
+    mark: Mapping[str, tuple[float | int, float | int]] | None = None,
+    limits: tuple[float | int, float | int] | None = None,
     columns: int = 6,
 ) -> Figure:
     """Pictures in rows, each under its name: frames (uint8 `H W 3`) as they are, numbers (`h w`) as heat maps.
@@ -89,7 +94,9 @@ def side_by_side(
     """
     mark = {} if mark is None else mark
     if not pictures or set(mark) - set(pictures):
-        raise ValueError(f"pictures {list(pictures)} with marks in {list(mark)}, expected at least one picture, and marks only in pictures")
+        raise ValueError(
+            f"pictures {list(pictures)} with marks in {list(mark)}, expected at least one picture, and marks only in pictures"
+        )
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(1.85 * columns, 2.25 * rows), dpi=DPI, layout="constrained")

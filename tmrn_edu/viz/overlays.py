@@ -92,9 +92,9 @@ def contact_sheet(
 ):
     """Frames side by side, masks laid over them, as one matplotlib `Figure`.
 
-    `columns` frames a row; `titles` one per frame ("frame 0", ... when None); a frame is 2.4 `dpi` pixels wide. The figure belongs to no window and to no
-    pyplot state: show it by naming it at the end of a notebook cell, keep it with `figure.savefig(path)`. Raises
-    `ValueError` where frames, masks and titles differ in number.
+    `columns` frames a row, each 2.4 `dpi` pixels wide; `titles` one per frame ("frame 0", ... when None). The figure
+    belongs to no window and to no pyplot state: show it by naming it at the end of a notebook cell, keep it with
+    `figure.savefig(path)`. Raises `ValueError` where frames, masks and titles differ in number.
     """
     from matplotlib.figure import Figure  # here, since matplotlib costs more to import than overlays to draw
 

@@ -126,7 +126,7 @@ def choose_pixel(looks: Look | Mapping[str, Look], clip: Clip | None = None) -> 
 
 
 def trajectory_figure(
-    looks: Look | Mapping[str, Look], pixel: tuple[int, int], truth: Clip | None = None, dpi: float = DPI
+    looks: Look | Mapping[str, Look], pixel: tuple[int, int], truth: Clip | None = None, dpi: float | int = DPI
 ) -> Figure:
     """The path of one query pixel through the memory frames, one panel per reader; below, its error and its weights.
 
@@ -181,7 +181,7 @@ def comparison_figure(
     pixel: tuple[int, int],
     truth: Clip | None = None,
     weighted: bool = False,
-    dpi: float = DPI,
+    dpi: float | int = DPI,
 ) -> Figure:
     """Readers as rows: the pixel's trajectory over the query frame, then the heat maps it is the mean of.
 

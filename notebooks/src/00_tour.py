@@ -1,0 +1,246 @@
+# %% [markdown]
+# # 00 · Tour
+#
+# **The question.** You outline one thing in the first frame of a video. Where is it in every frame after that, when something beside it looks almost the same?
+#
+# This task is called *semi-supervised video object segmentation*. A network gets the video and the mask of frame 0. It returns a mask for every later frame. It has no class names to hold on to, and it is not trained on your video: all it knows about your object is what it remembers from the frames before.
+#
+# In this tour you segment a clip three times, measure how good the masks are, and look inside: where did a pixel look in memory, and which path does that draw? About 15 minutes.
+
+# %%
+# %matplotlib inline
+import torch
+import tmrn_edu as te
+from tmrn_edu import nb
+
+nb.setup(seed=0)
+
+# %% [markdown]
+# ## A clip with a look-alike
+#
+# We painted this clip ourselves. Object 1, in orange outline, is the **target**. One of the others was cut from the same kind of cloth, checked like it, and its path crosses the target's: the **look-alike**.
+
+# %%
+clip = te.data.synthetic.make_clip(seed=5, level="medium")
+te.viz.contact_sheet(clip.frames, clip.index_masks, alpha=0.2, dpi=70)
+
+# %% [markdown]
+# Because we painted it, we know the truth everywhere: the mask of every frame, and where each pixel came from. Nothing has to be downloaded. The network will see the frames and *one* mask, that of frame 0.
+#
+# All shapes in this library are written with one set of letters, in one order, `b o t c h w`. Capital `H W` are pixels of the image, small `h w` are cells of a coarser grid. `help(te)` prints the legend.
+
+# %%
+print("frames     ", tuple(clip.frames.shape), clip.frames.dtype, "  t H W 3")
+print("index masks", tuple(clip.index_masks.shape), clip.index_masks.dtype, "     t H W: 0 background, 1 the target")
+
+# %% [markdown]
+# ## How good is a mask?
+#
+# Two numbers, both in $[0, 1]$ and both from the DAVIS benchmark (Perazzi et al., CVPR 2016, section 5.1).
+#
+# *Region similarity* asks whether the right pixels are marked: intersection over union of prediction $A$ and truth $B$,
+#
+# $$J = \frac{|A \cap B|}{|A \cup B|}$$
+#
+# *Boundary accuracy* asks whether the outline lies in the right place. With precision $P$ and recall $R$ of boundary pixels, $F = 2PR / (P + R)$.
+#
+# Before any network, try the laziest method there is: copy the mask of frame 0 to all frames. Anything worth the effort should beat it.
+
+# %%
+copied = clip.index_masks[:1].expand_as(clip.index_masks)
+copying = te.metrics.score(copied, clip.index_masks)
+print(f"copying the first mask: J {copying.J:.2f}, F {copying.F:.2f}")
+
+# %% [markdown]
+# **Exercise 1.** Write $J$ for one frame. Both masks are boolean tensors `H W`. Think of the frame in which the object is hidden and the prediction is rightly empty.
+
+
+# %% tags=["exercise"]
+def intersection_over_union(prediction, truth):
+    """J of two boolean masks `H W`: a number in [0, 1], and 1 if both are empty."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+passed = te.check.intersection_over_union(intersection_over_union)
+
+# %% [markdown]
+# The worked answer is in [answers/00_tour](answers/00_tour.ipynb). By hand, for one frame:
+
+# %%
+a, b = copied[3] == 1, clip.index_masks[3] == 1
+by_hand = (a & b).sum() / (a | b).sum()
+assert abs(by_hand - te.metrics.region_similarity(a, b)) < 1e-6
+print("frame 3: counting pixels gives the J of the package")
+
+# %% [markdown]
+# ## A network with a memory
+#
+# STM (ICCV 2019) had the idea that this library is about: keep past frames, with their masks, as a **memory**, and let every pixel of the new frame look things up there. A memory pixel holds a *key*, which is matched, and a *value*, which is read. With $s$ the similarity of a memory pixel $m$ of frame $t$ to the query pixel $q$,
+#
+# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\; \text{value}[t,m], \qquad w = \operatorname{softmax}_{(t\,m)} s \qquad \text{(STM, section 3)}$$
+#
+# All pixels of all frames compete in one softmax. **TMRN** ("Alignment Before Aggregation", ICCV 2023) replaces this one step, in two parts:
+#
+# 1. *spatial alignment*: the query pixel looks into each memory frame by itself and finds its counterpart there (a softmax over $m$ alone);
+# 2. *temporal aggregation*: the counterparts form the pixel's **trajectory** through time, and the network learns how much each frame counts (a softmax over $t$).
+#
+# The paper's supplement describes these steps; its code is not public. So every equation in the library says where it comes from: **[S]** said by the supplement, **[K]** taken from kin, **[ours]** our completion.
+#
+# Three small networks come with the package. They differ in nothing but their *reader*, the module that does this step:
+#
+# - `stcn-tiny`: STCN (NeurIPS 2021) with the space-time read, the baseline;
+# - `tmrn-stcn-tiny`: the same with TMRN's reader as we read it in the supplement;
+# - `tmrn-stcn-chained-tiny`: a further step of ours, in which the trajectory is followed from frame to frame and age counts. **[ours]**
+
+# %%
+names = ["stcn-tiny", "tmrn-stcn-tiny", "tmrn-stcn-chained-tiny"]
+networks = {name: te.load(name) for name in names}
+for name, network in networks.items():
+    parameters = sum(p.numel() for p in network.parameters())
+    print(f"{name:23} {type(network.reader).__name__:17} {parameters:,} parameters")
+
+# %% [markdown]
+# ## Segment, and score
+#
+# One call. Masks are given as a dictionary from frame number to mask, and `memory_every=1` puts every frame into memory once it is segmented (in real videos, where neighbouring frames hardly differ, every fifth is usual).
+
+# %%
+given = {0: clip.index_masks[0]}
+results = {name: te.segment(network, clip.frames, given, memory_every=1) for name, network in networks.items()}
+scores = {name: te.metrics.score(result.index_masks, clip.index_masks) for name, result in results.items()}
+for name, score in scores.items():
+    print(f"{name:23} J {score.J:.2f}   F {score.F:.2f}")
+
+# %% [markdown]
+# **Predict the shape.** `result.probabilities` holds, for every frame and pixel, the probability of each label `l`: background, then objects. What is its shape for this clip?
+#
+# <details><summary>Answer</summary>
+#
+# `t l H W = (8, 2, 96, 96)`: eight frames, two labels (background and one object). Over `l` it sums to one. `result.index_masks`, `t H W`, holds the most probable label.
+# </details>
+
+# %%
+result = results["stcn-tiny"]
+print("probabilities", tuple(result.probabilities.shape))
+torch.testing.assert_close(result.probabilities.sum(dim=1), torch.ones(8, 96, 96))
+print("they sum to one over the labels")
+
+# %%
+times = [2, 4, 6]
+rows = {"truth": clip.index_masks} | {name: result.index_masks for name, result in results.items()}
+te.viz.contact_sheet(
+    clip.frames[times * len(rows)],
+    torch.cat([masks[times] for masks in rows.values()]),
+    columns=len(times),
+    titles=[f"{name}: {t}" for name in rows for t in times],
+    alpha=0.35,
+    dpi=65,
+)
+
+# %% [markdown]
+# Compare the numbers and the pictures for yourself, and do not conclude much: **one clip is an anecdote.** Every network comes with a record of how it was trained and how it scored on 64 clips per level that it had not seen: "easy" clips have no look-alike, "medium" ones have one, "hard" ones two and sometimes something in front.
+
+# %%
+for name in names[1:]:
+    print(f"on this clip  {name:23} J {scores[name].J - scores['stcn-tiny'].J:+.2f} against the baseline")
+for info in te.list_networks():
+    print(f"on 64 clips   {info.name:23}", "   ".join(f"{level} J {info.scores[level]['J']:.3f}" for level in ("easy", "medium", "hard")))
+
+# %% [markdown]
+# One training run each, so small differences mean little here. How to compare readers fairly (same initial weights, several seeds, differences paired over clips) is in `tmrn_edu/evaluate_clips.py`.
+
+# %% [markdown]
+# ## Where did a pixel look?
+#
+# `te.look` performs a single read and keeps what happened inside it. The query is frame 5. Frames 1 to 4 are memory; their true masks are given, so that what we see is the read and not the errors of earlier frames.
+
+# %%
+query, memory = 5, (1, 2, 3, 4)
+looks = {name: te.look(network, clip.frames, clip.index_masks, query, memory) for name, network in networks.items()}
+pixel = te.viz.choose_pixel(looks, clip)
+te.viz.affinity_figure(looks, pixel)
+
+# %% [markdown]
+# The square marks a pixel of the query frame. Bright cells are where it looked in each memory frame, and $u$ is how much that frame counts.
+#
+# This pixel was not drawn by chance. `choose_pixel` takes the one at which the baseline is further from the truth than the others by most: such an example shows *how* readers differ, not how *often*.
+#
+# The mean position of the bright cells in each frame, in the order of time, is the pixel's **trajectory**. Here it is beside the truth (dashed):
+
+# %%
+te.viz.trajectory_figure(looks, pixel, truth=clip)
+
+# %% [markdown]
+# How often is a question for all pixels of the target. For each, how many of its expected positions lie within 4 pixels of the true one?
+
+# %%
+from tmrn_edu.evaluate_clips import look_pck
+
+for name, look in looks.items():
+    print(f"{name:23} {look_pck(look, clip, threshold=4):.2f} of the positions are right to 4 pixels")
+
+# %% [markdown]
+# Now click. In a running notebook the picture below answers to clicks, drags and arrow keys; on a web page that shows no widgets you see it as a still.
+
+# %%
+view = te.viz.explore(looks, pixel, top_k=8, truth=clip)
+view
+
+# %% [markdown]
+# The widget is an object like any other. Set its query, and ask where the best match lies in each memory frame:
+
+# %%
+view.query = looks["stcn-tiny"].pixel_to_cell(*pixel)
+assert len(view.matches) == len(memory)
+print("one best cell in each of the memory frames", view.about["memory"])
+
+# %% [markdown]
+# ## Where it breaks
+#
+# **A hidden object, and its look-alike in reach.** This time follow the *other* one: outline the look-alike in frame 0. It will pass behind our target, and for a moment almost nothing of it is to be seen.
+
+# %%
+look_alike = (clip.layers == 2).to(torch.uint8)
+followed = te.segment(networks["stcn-tiny"], clip.frames, {0: look_alike[0]}, memory_every=1)
+te.viz.contact_sheet(clip.frames[[0, 1, 3, 5]], followed.index_masks[[0, 1, 3, 5]], alpha=0.35, titles=["given", "1", "3", "5"], dpi=70)
+
+# %%
+on_target = {}
+for t in (1, 3, 5):
+    marked = followed.index_masks[t] == 1
+    on_target[t] = float((clip.index_masks[t][marked] == 1).float().mean())
+    print(f"frame {t}: {on_target[t]:.0%} of what is marked as the look-alike is the target")
+assert on_target[5] > 0.5
+
+# %% [markdown]
+# Little of the look-alike is left to find in frame 5, and every pixel of the target resembles it. The weights of a softmax sum to one: the read cannot answer "nowhere". So the mask slides over to the target.
+#
+# Nor does it come back by itself. From frame 1 on, memory holds masks that the network made itself, and a wrong one, once stored, is evidence for the next. A better read does not automatically give better masks; that is why the library always scores both, masks from predicted memories and from true ones.
+#
+# A first mask without any object is refused at once, with a message that names both sides:
+
+# %% tags=["raises-exception"]
+te.segment(networks["stcn-tiny"], clip.frames, {0: torch.zeros(96, 96, dtype=torch.uint8)})
+
+# %% [markdown]
+# ## The map
+#
+# One idea a file, in the order of the paper. "Supplement" is that of TMRN.
+#
+# | idea | paper | file in `tmrn_edu/` | notebook |
+# | --- | --- | --- | --- |
+# | keys, similarities | STM 3.2, STCN 3.2, XMem 3.2 | `memory/similarity.py` | [01](01_reading_a_memory.ipynb) |
+# | affinity, top-k, space-time read | STM 3.2, STCN | `memory/affinity.py`, `memory/readers.py` | [01](01_reading_a_memory.ipynb) |
+# | agents and their correlation | supplement | `memory/agents.py` | [02](02_spatial_alignment.ipynb) |
+# | spatial alignment | supplement | `memory/alignment.py` | [02](02_spatial_alignment.ipynb) |
+# | temporal aggregation | supplement | `memory/aggregation.py` | [03](03_temporal_aggregation.ipynb) |
+# | which frames are kept | STM 3.5 | `memory/working.py` | |
+# | the whole network | STCN 3 | `networks/stcn.py`, `encoders.py`, `decoder.py` | |
+# | several objects | STM 3.5 | `masks.py` | [01](01_reading_a_memory.ipynb) |
+# | a video, frame by frame | STM 3.5 | `inference.py` | |
+# | learning | STCN 4 | `train.py`, `losses.py`, `recipes/` | |
+# | J and F | DAVIS | `metrics.py`, `evaluate.py` | |
+# | clips with known truth | ours | `data/synthetic.py` | |
+#
+# **Next:** [01 · Reading a memory](01_reading_a_memory.ipynb) opens the formula above and computes it three ways.

@@ -1,0 +1,271 @@
+"""Readers beyond the identities: chaining against a slow loop, insides, blocks, presets, errors, edges."""
+
+import math
+
+import jaxtyping
+import pytest
+import torch
+from einops import einsum, rearrange
+
+from memories import CK, CV, INDICES, QUERY_INDEX, B, Case, H, O, T, W
+from test_identities import ALL, presets, space_time, warm, woken
+from tmrn_edu.memory import Query, SpaceTimeReader, TrajectoryReader, negative_squared_l2, readers
+from tmrn_edu.memory.alignment import CORRELATION_EPS
+
+MAKERS = (TrajectoryReader.paper, TrajectoryReader.warm, TrajectoryReader.chained)
+
+
+def slow_read(case, reader, b, q):
+    """One query pixel of one clip through a TrajectoryReader, a loop over frames (backwards in time) and a loop over pixels."""
+    h, w = case.query_key.shape[-2:]
+    query = case.query_key[b, :, q // w, q % w]
+    centre, previous = (q // w, q % w), QUERY_INDEX
+    scores, values, path = [], [], []
+    for t in reversed(range(case.keys.shape[1])):
+        key = rearrange(case.keys[b, t], "ck h w -> (h w) ck")
+        value = rearrange(case.values[b, :, t], "o cv h w -> (h w) o cv")
+        gap, steps, previous = previous - INDICES[t], QUERY_INDEX - INDICES[t], INDICES[t]
+        if reader.agents is not None:
+            description = reader.agents.describe(case.keys[:, t])
+            p = reader.agents.likelihood(case.query_key, description)[b, :, q]
+        s = []
+        for m in range(h * w):
+            s.append((2 * (key[m] @ query) - key[m] @ key[m]) / CK**0.5)
+            if reader.agents is not None:
+                s[m] = s[m] + reader.rectify * torch.log(description.likelihood[b, :, m] @ p + CORRELATION_EPS)
+            if reader.beta is not None:
+                s[m] = s[m] - reader.beta / gap * ((m // w - centre[0]) ** 2 + (m % w - centre[1]) ** 2)
+        s = torch.stack(s)
+        weight = s.softmax(0)
+        centre = (sum(weight[m] * (m // w) for m in range(h * w)), sum(weight[m] * (m % w) for m in range(h * w)))
+        aligned = sum(weight[m] * value[m] for m in range(h * w))
+        aligned_key = sum(weight[m] * key[m] for m in range(h * w))
+        e = s.logsumexp(0) if reader.evidence else 0.0
+        if reader.attention is not None:
+            counterpart = torch.cat([aligned.mean(0), aligned_key])
+            attention = reader.attention
+            e = e + (attention.query.weight @ query) @ (attention.key.weight @ counterpart) / math.sqrt(attention.query.out_features)
+        if reader.age is not None:
+            e = e + reader.age.age * math.log(1 + steps) + reader.age.exact * (t == 0)
+        scores.append(torch.as_tensor(e))
+        values.append(aligned)
+        path.append(torch.stack(centre))
+    weights = torch.stack(scores).softmax(0)
+    return sum(u * v for u, v in zip(weights, values, strict=True)), weights.flip(0), torch.stack(path).flip(0)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_against_the_slow_loop(make):
+    case = Case(h=3, w=4)
+    reader = woken(warm(make=make))
+    seen = case.read(reader, insides=True)
+    for b, q in ((0, 0), (0, 7), (1, 11)):
+        value, weights, path = slow_read(case, reader, b, q)
+        torch.testing.assert_close(seen.value[b, :, :, q // 4, q % 4], value)
+        torch.testing.assert_close(seen.insides.temporal_weights[b, :, q], weights)
+        torch.testing.assert_close(seen.insides.trajectory[b, :, :, q // 4, q % 4], path)
+
+
+def test_gradients_of_the_slow_loop():
+    """Gradients flow along the whole chain: expected positions, likelihoods, attention."""
+    case = Case(h=2, w=3, gradients=True)
+    reader = woken(warm(make=TrajectoryReader.chained))
+    weights = torch.randn(O, CV, dtype=torch.float64)
+    inputs = (*case.leaves[:3], *reader.parameters())
+    ours = torch.autograd.grad((case.read(reader).value[1, :, :, 1, 2] * weights).sum(), inputs)
+    slow = torch.autograd.grad((slow_read(case, reader, 1, 5)[0] * weights).sum(), inputs)
+    for x, y in zip(ours, slow, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-7)
+        assert x.abs().max() > 0
+
+
+def test_every_parameter_is_trained():
+    for make in MAKERS:
+        reader, case = woken(TrajectoryReader(CK, CV).double() if make is None else warm(make=make)).train(), Case()
+        case.read(reader).value.square().sum().backward()
+        for name, parameter in reader.named_parameters():
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_chaining_follows_where_pixels_were():
+    """A large beta holds every query pixel in place, whatever its key; a large gap lets go."""
+    case = Case()
+    reader = warm(make=TrajectoryReader.chained)
+    torch.nn.init.constant_(reader.beta, 1e4)
+    cells = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")).double()
+    held = case.read(reader, insides=True).insides.trajectory
+    torch.testing.assert_close(held, cells.expand(B, T, 2, H, W))
+    far = [reader.store(case.keys[:, 0], case.values[:, :, 0], QUERY_INDEX - 10**9)]
+    free = reader(far, case.query, insides=True).insides.affinity
+    torch.testing.assert_close(free, negative_squared_l2(case.keys[:, :1], case.query_key).softmax(2), rtol=1e-2, atol=1e-4)
+
+
+def test_age_bias_moves_weight_between_frames():
+    case = Case()
+    reader = warm(make=TrajectoryReader.chained)
+    before = case.read(reader, insides=True).insides.temporal_weights
+    torch.nn.init.constant_(reader.age.age, -0.7)
+    torch.nn.init.constant_(reader.age.exact, 2.0)
+    after = case.read(reader, insides=True).insides.temporal_weights
+    bias = torch.tensor([-0.7 * math.log1p(QUERY_INDEX - i) + 2.0 * (i == 0) for i in INDICES], dtype=torch.float64)
+    expected = (before.log() + rearrange(bias, "t -> t 1")).softmax(1)
+    torch.testing.assert_close(after, expected, rtol=1e-6, atol=1e-9)
+
+
+# ------------------------------------------------------------------ insides
+
+
+@pytest.mark.parametrize("block", [1, 900, 2**21])
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_insides_reproduce_the_readout(monkeypatch, block, top_k):
+    case = Case()
+    for reader in presets():
+        woken(reader).top_k = top_k
+        whole = case.read(reader, insides=True)
+        monkeypatch.setattr(readers, "BLOCK", block)
+        seen = case.read(reader, insides=True)
+        monkeypatch.undo()
+        inside = seen.insides
+        assert inside.memory_indices == INDICES
+        joint = inside.affinity * rearrange(inside.temporal_weights, "b t q -> b t 1 q")
+        torch.testing.assert_close(joint.sum((1, 2)), torch.ones(B, H * W, dtype=torch.float64))
+        values = rearrange(case.values, "b o t cv h w -> b o t cv (h w)")
+        read = einsum(values, joint, "b o t cv m, b t m q -> b o cv q")
+        torch.testing.assert_close(rearrange(read, "b o cv (h w) -> b o cv h w", w=W), seen.value)
+        aligned = einsum(values, inside.affinity, "b o t cv m, b t m q -> b o t cv q")
+        torch.testing.assert_close(rearrange(aligned, "b o t cv (h w) -> b o t cv h w", w=W), inside.aligned_value)
+        torch.testing.assert_close(case.read(reader).value, seen.value)  # looking changes nothing
+        torch.testing.assert_close(whole.value, seen.value)  # nor do blocks
+        for name in ("affinity", "temporal_weights", "aligned_value", "trajectory"):
+            torch.testing.assert_close(getattr(inside, name), getattr(whole.insides, name))
+        if top_k is None:
+            cells = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")).double()
+            expected = einsum(inside.affinity, rearrange(cells, "yx h w -> yx (h w)"), "b t m q, yx m -> b t yx q")
+            torch.testing.assert_close(rearrange(expected, "b t yx (h w) -> b t yx h w", w=W), inside.trajectory)
+
+
+def test_gradients_through_blocks(monkeypatch):
+    case = Case(gradients=True)
+    for reader in presets():
+        whole = case.gradients(case.read(woken(reader)).value)
+        monkeypatch.setattr(readers, "BLOCK", 900)
+        for x, y in zip(whole, case.gradients(case.read(reader).value), strict=True):
+            torch.testing.assert_close(x, y)
+        monkeypatch.undo()
+
+
+def test_top_k_of_each_frame_where_attention_pools_alone():
+    case = Case()
+    per_frame = case.read(warm(top_k=5, make=TrajectoryReader.paper), insides=True).insides.affinity
+    assert ((per_frame > 0).sum(2) == 5).all()
+    shared = case.read(warm(top_k=5), insides=True).insides
+    joint = shared.affinity * rearrange(shared.temporal_weights, "b t q -> b t 1 q")
+    assert ((joint > 0).sum((1, 2)) == 5).all()
+
+
+def test_memory_may_lie_on_another_grid():
+    case, query = Case(gradients=True), torch.randn(B, CK, 3, 5, dtype=torch.float64)
+    for reader in presets():
+        seen = reader(case.frames(reader), Query(query, QUERY_INDEX), insides=True)
+        assert seen.value.shape == (B, O, CV, 3, 5) and seen.insides.affinity.shape == (B, T, H * W, 15)
+
+
+# ------------------------------------------------------------------ presets and errors
+
+
+def test_presets():
+    paper, warm_reader, chained = (make(CK, CV) for make in MAKERS)
+    assert float(paper.rectify.detach()) == 1 and not paper.evidence and paper.beta is None and paper.age is None
+    assert float(warm_reader.rectify.detach()) == 0 and warm_reader.evidence and not warm_reader.attention.key.weight.any()
+    assert float(chained.beta.detach()) == 0 and chained.age is not None and chained.chained
+    assert TrajectoryReader.warm(CK, CV, agents=0).agents is None
+    assert TrajectoryReader.warm(CK, CV, rectify=0.5).settings()["rectify"] == 0.5
+    assert not list(SpaceTimeReader().parameters())
+
+
+def test_settings_build_the_same_reader():
+    for reader in presets():
+        settings = reader.settings()
+        assert settings["similarity"] == "negative_squared_l2"
+        again = type(reader)(**settings | {"similarity": negative_squared_l2}).double()
+        again.load_state_dict(reader.state_dict())
+        case = Case()
+        assert torch.equal(case.read(again).value, case.read(reader).value) and again.settings() == settings
+
+
+def test_errors_name_both_sides(monkeypatch):
+    case, reader = Case(dtype=torch.float32), SpaceTimeReader()
+    frames, query = case.frames(reader), case.query
+    other = torch.zeros(B, CK + 1, H, W)
+    with pytest.raises(ValueError, match="memory holds 0 frames, expected at least 1 to read for frame 13"):
+        reader([], query)
+    with pytest.raises(ValueError, match="memory key of frame 0 has 5 channels, query key has 6"):
+        reader(frames, Query(other, 13))
+    with pytest.raises(ValueError, match="memory key of frame 0 has batch 2, query key has 1"):
+        reader(frames, Query(query.key[:1], 13))
+    odd = reader.store(case.keys[:, 0], case.values[:, :2, 0], 20)
+    with pytest.raises(ValueError, match=r"memory value of frame 20 has objects and channels \(2, 7\), that of frame 0 has \(3, 7\)"):
+        reader([*frames, odd], query)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else the checked annotations speak first
+    with pytest.raises(ValueError, match=r"memory key has batch and grid 2 x \(6, 8\), memory value has 2 x \(8, 6\)"):
+        reader.store(case.keys[:, 0], rearrange(case.values[:, :, 0], "b o cv h w -> b o cv w h"), 0)
+    with pytest.raises(ValueError, match="evidence and attention are both off"):
+        TrajectoryReader(CK, CV, evidence=False, attention=False)
+    with pytest.raises(ValueError, match="top_k is 0"):
+        SpaceTimeReader(top_k=0)
+    with pytest.raises(ValueError, match="12 agents asked for"):
+        TrajectoryReader.paper(CK, CV, agents=12)
+
+
+# ------------------------------------------------------------------ edges
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_half_precision_keys_and_values(dtype, top_k):
+    case = Case(dtype=torch.float32)
+    reader_of = (lambda: SpaceTimeReader(top_k=top_k), *(lambda make=make: make(CK, CV, agents=4, top_k=top_k) for make in MAKERS))
+    for build in reader_of:
+        reader = build().eval()
+        precise = case.read(reader).value
+        frames = [reader.store(case.keys[:, i].to(dtype), case.values[:, :, i].to(dtype), INDICES[i]) for i in range(T)]
+        read = reader(frames, Query(case.query_key.to(dtype), QUERY_INDEX)).value
+        assert read.dtype == dtype and frames[0].key.dtype == torch.float32
+        if top_k is None and not reader.chained:
+            torch.testing.assert_close(read.float(), precise, rtol=0.1, atol=0.1)
+        assert torch.isfinite(read).all()
+
+
+@pytest.mark.parametrize("kind", ["constant", "one pixel", "fewer pixels than channels", "huge keys"])
+@pytest.mark.parametrize("similarity", ALL)
+def test_degenerate_memories(kind, similarity):
+    h, w = {"one pixel": (1, 1), "fewer pixels than channels": (2, 2)}.get(kind, (H, W))
+    case = Case(h=h, w=w, dtype=torch.float32)
+    if kind == "constant":
+        case.keys[:] = case.keys[:, :, :, :1, :1].clone()
+    if kind == "huge keys":
+        case.keys *= 1e4
+    for leaf in case.leaves:
+        leaf.requires_grad_()
+    for make in MAKERS:
+        reader = woken(make(CK, CV, similarity=similarity, agents=4))
+        seen = case.read(reader, insides=True)
+        assert torch.isfinite(seen.value).all() and torch.isfinite(seen.insides.affinity).all()
+        for gradient in case.gradients(seen.value) + list(torch.autograd.grad(case.read(reader).value.sum(), reader.parameters())):
+            assert torch.isfinite(gradient).all()
+
+
+def test_values_are_stored_pixel_by_pixel():
+    """Same shape and numbers; a pixel's channels lie side by side, and so does the readout's grid."""
+    case, reader = Case(), space_time()
+    stored = reader.store(case.keys[:, 0], case.values[:, :, 0], 0)
+    assert torch.equal(stored.value, case.values[:, :, 0]) and stored.value.stride()[2] == 1
+    assert case.read(reader).value.is_contiguous()
+
+
+def test_a_memory_frame_is_described_once():
+    case, reader = Case(), woken(warm())
+    frames = case.frames(reader)
+    first = reader(frames, case.query).value
+    reader.agents.describe = None  # reading needs no more
+    assert torch.equal(reader(frames, case.query).value, first)

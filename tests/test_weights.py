@@ -1,0 +1,134 @@
+"""Weight files: the round trip, and everything that can be wrong with a file."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tmrn_edu import weights
+from tmrn_edu.data.synthetic import make_clip
+from tmrn_edu.errors import InputError
+from tmrn_edu.inference import segment
+from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, anisotropic_l2, dot_product
+from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.weights import fit, list_networks, load, save_network
+
+READERS = (
+    lambda: SpaceTimeReader(top_k=7),
+    lambda: SpaceTimeReader(dot_product),
+    lambda: TrajectoryReader.paper(32, 64, agents=4),
+    lambda: TrajectoryReader.chained(32, 64, similarity=anisotropic_l2, top_k=5),
+)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_round_trip(tmp_path, reader):
+    network = STCN.tiny(reader())
+    path = tmp_path / "network.safetensors"
+    save_network(network, path, {"seed": 3})
+    state = torch.random.get_rng_state()
+    again = load(path)
+    assert torch.equal(torch.random.get_rng_state(), state)  # loading draws no random numbers of the caller's
+    assert not again.training and again.preset == "tiny"
+    assert type(again.reader) is type(network.reader) and again.reader.settings() == network.reader.settings()
+    assert all(torch.equal(x, y) for x, y in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    clip = make_clip(7, frames=3, size=(32, 48))
+    results = [segment(n, clip.frames, {0: clip.index_masks[0]}).probabilities for n in (network, again)]
+    assert torch.equal(*results)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]  # no temporary file is left
+
+
+@pytest.fixture
+def file(tmp_path):
+    save_network(STCN.tiny(), tmp_path / "network.safetensors")
+    return tmp_path / "network.safetensors"
+
+
+def test_truncated_files(file):
+    whole = file.read_bytes()
+    for size in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="network.safetensors is no whole safetensors file"):
+            load(file)
+
+
+def test_foreign_files(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(InputError, match=r"was not written by tmrn_edu \(metadata: none\)"):
+        load(path)
+    save_file({"x": torch.zeros(2)}, path, {"format": "pt"})
+    with pytest.raises(InputError, match=r"metadata: \['format'\]"):
+        load(path)
+    torch.save({"x": torch.zeros(2)}, path)  # a pickle is not opened at all
+    with pytest.raises(InputError, match="no whole safetensors file"):
+        load(path)
+
+
+def test_missing_files_and_unknown_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no weight file at .*nothing.safetensors"):
+        load("nothing.safetensors")
+    with pytest.raises(InputError, match="no network is called 'nothing'; there are .*or give a .safetensors file"):
+        load("nothing")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="no network is called 'folder'"):
+        load("folder")
+
+
+def test_weights_of_another_network(file):
+    network = STCN.tiny(TrajectoryReader.paper(32, 64))
+    with pytest.raises(InputError, match=r"does not fit STCN \(tiny\): missing reader.* and \d+ more"):
+        fit(network, STCN.tiny().state_dict(), file)
+    with pytest.raises(InputError, match="unexpected reader.rectify"):
+        fit(STCN.tiny(), network.state_dict() | STCN.tiny().state_dict(), file)
+    state = network.state_dict()
+    state["key_projection.weight"] = torch.zeros(3, 3)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(InputError, match=r"key_projection.weight is \(3, 3\), expected \(32, 64, 3, 3\)"):
+        fit(network, state, file)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_network_of_a_later_version(tmp_path):
+    path = tmp_path / "later.safetensors"
+    metadata = {"format": "tmrn_edu", "network": json.dumps(["XYZ", "tiny"]), "reader": json.dumps(["SpaceTimeReader", {}])}
+    save_file({"x": torch.zeros(2)}, path, metadata)
+    with pytest.raises(InputError, match="holds XYZ tiny with SpaceTimeReader; this version knows .*'STCN', 'tiny'"):
+        load(path)
+    reader = json.dumps(["SpaceTimeReader", {"similarity": "cosine", "top_k": None}])
+    save_file({"x": torch.zeros(2)}, path, metadata | {"network": json.dumps(["STCN", "tiny"]), "reader": reader})
+    with pytest.raises(InputError, match="similarity 'cosine'"):
+        load(path)
+
+
+def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
+    before = file.read_bytes()
+
+    def interrupted(state, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_network(STCN.tiny(), file)
+    assert file.read_bytes() == before and len(list(file.parent.iterdir())) == 1
+
+
+def test_shipped_networks():
+    names = [info.name for info in list_networks()]
+    assert len(names) == len(set(names))
+    for info in list_networks():
+        network = load(info.name)
+        assert sum(p.numel() for p in network.parameters()) == info.parameters
+        assert info.licence and info.origin and info.scores
+
+
+def test_a_folder_does_not_hide_a_shipped_network(tmp_path, monkeypatch):
+    names = [info.name for info in list_networks()]
+    if not names:
+        pytest.skip("no network is shipped yet")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / names[0]).mkdir()
+    assert load(names[0]).preset == "tiny"

@@ -1,0 +1,160 @@
+"""What the commands do: each a function of parsed arguments that calls one function of the library and prints what it made.
+
+`__main__.py` says which arguments there are; it imports this file, and with it torch, only to run a command.
+"""
+
+import importlib
+import pkgutil
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tmrn_edu import recipes
+from tmrn_edu.errors import InputError
+from tmrn_edu.evaluate import evaluate, write_json
+from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
+from tmrn_edu.train import Recipe, show_progress, train
+from tmrn_edu.weights import list_networks, load
+
+
+def run_tour(arguments: Namespace) -> None:
+    """`tmrn-edu tour`"""
+    from tmrn_edu import tour  # here: the other commands draw no figures, and need not wait for matplotlib
+
+    done = tour.tour(arguments.out, overwrite=arguments.overwrite, progress=show_progress())
+    print(f"{done.table()}\n\n{done.summary()}\n")
+    print(f"open {done.out / tour.REPORT} in a browser: it explains what is seen, and lets you click pixels")
+
+
+def run_segment(arguments: Namespace) -> None:
+    """`tmrn-edu segment`"""
+    device = find_device(arguments.device)
+    done = segment_video(
+        find_network(arguments.network, arguments.weights),
+        arguments.video,
+        masks_by_frame(arguments.mask),
+        arguments.out,
+        memory_every=arguments.memory_every,
+        max_frames=arguments.max_frames,
+        short_side=arguments.short_side,
+        device=device,
+        with_overlay=not arguments.no_overlay,
+        overwrite=arguments.overwrite,
+        progress=show_progress(),
+    )
+    height, width = done.size
+    objects = f"object{'s' if len(done.object_ids) > 1 else ''} {', '.join(map(str, done.object_ids))}"
+    speed = f"{done.frames / done.seconds:.1f} frames/s"
+    print(
+        f"{done.frames} frames of {height} x {width}, {objects}: {arguments.weights or arguments.network} on {device}, {speed}"
+    )
+    print(done.out / MASKS / "00000.png", "...", f"{done.frames - 1:05d}.png")
+    if not arguments.no_overlay:
+        print(done.out / OVERLAY)
+
+
+def run_evaluate(arguments: Namespace) -> None:
+    """`tmrn-edu evaluate`"""
+    if arguments.json and Path(arguments.json).is_dir():
+        raise InputError(f"cannot write {arguments.json}: it is a folder, expected the name of a file")
+    done = evaluate(
+        arguments.dataset,
+        arguments.data,
+        split=arguments.split,
+        sequences=None if arguments.sequences is None else [name for name in arguments.sequences.split(",") if name],
+        network=arguments.network,
+        results=arguments.results,
+        device=find_device(arguments.device) if arguments.network else None,
+        memory_every=arguments.memory_every,
+        short_side=arguments.short_side,
+        masks_out=arguments.masks_out,
+        progress=show_progress(),
+    )
+    print(done.table())
+    if arguments.json:
+        write_json(arguments.json, done)
+        print(arguments.json)
+
+
+def run_train(arguments: Namespace) -> None:
+    """`tmrn-edu train`: the recipe, with those settings that were given in place of its own."""
+    recipe = find_recipe(arguments.recipe)
+    settings = {key.split()[1]: value for key, value in vars(arguments).items() if key.startswith("setting ")}
+    given = {name: value for name, value in settings.items() if value is not None}
+    recipe = replace(recipe, settings=replace(recipe.settings, **given))
+    out = Path("runs") / recipe.name if arguments.out is None else Path(arguments.out)
+    device = find_device(arguments.device)
+    try:
+        path = train(recipe, out, resume=arguments.resume, device=device, progress=show_progress())
+    except ValueError as error:  # settings that do not go together, such as more frames than a clip has
+        raise InputError(str(error)) from error
+    print(f"{recipe.name}: {recipe.settings.steps} steps, log in {out / 'log.csv'}\n{path}")
+
+
+def run_networks(arguments: Namespace) -> None:
+    """`tmrn-edu networks`"""
+    for info in list_networks():
+        print(
+            f"{info.name}\n  baseline    {info.baseline}\n  reader      {info.reader}\n  parameters  {info.parameters:,}"
+        )
+        print(f"  weights     {info.origin}\n  licence     {info.licence}\n")
+    print("use one: tmrn-edu segment VIDEO --mask PNG --network NAME")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; "auto" is cuda where there is one. Raises InputError where this machine has none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}); this machine has {', '.join(there)}") from error
+
+
+def find_network(name: str | None, weights: str | None) -> nn.Module:
+    """The network that was asked for. With name and weight file, InputError unless the weights are of that network."""
+    if weights is None:
+        return load(name)
+    if not Path(weights).is_file():
+        raise InputError(f"no weight file at {weights}: expected a .safetensors file that tmrn-edu train wrote")
+    found = load(weights)
+    if name is not None:
+        sides = [
+            (type(n).__name__, n.preset, type(n.reader).__name__, n.reader.settings()) for n in (found, load(name))
+        ]
+        if sides[0] != sides[1]:
+            holds, wanted = (f"{kind} {preset} with {reader} {settings}" for kind, preset, reader, settings in sides)
+            raise InputError(f"{weights} holds {holds}, {name} is {wanted}")
+    return found
+
+
+def masks_by_frame(words: list[str]) -> dict[int, str]:
+    """["a.png", "30=b.png"] -> {0: "a.png", 30: "b.png"}. Raises InputError for two masks of one frame."""
+    masks = {}
+    for word in words:
+        number, equals, path = word.partition("=")
+        numbered = equals and number.isdecimal() and not Path(word).exists()
+        index, path = (int(number), path) if numbered else (0, word)
+        if index in masks:
+            raise InputError(
+                f"two masks for frame {index}: {masks[index]} and {path}; expected one (N=PNG for a later frame N)"
+            )
+        masks[index] = path
+    return masks
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name; a network's name, with dashes, will do. Raises InputError listing those there are."""
+    modules = [info.name for info in pkgutil.iter_modules(recipes.__path__)]
+    modules = {module: importlib.import_module(f"{recipes.__name__}.{module}") for module in modules}
+    found = {module: content.RECIPE for module, content in modules.items() if hasattr(content, "RECIPE")}
+    if name.replace("-", "_") not in found:
+        raise InputError(f"there is no recipe {name!r}; there are {', '.join(found)}")
+    return found[name.replace("-", "_")]
