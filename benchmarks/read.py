@@ -7,12 +7,11 @@ One object, float32, 30 x 54 positions (a 480p frame at stride 16), 64 key and 5
 similarity to all (t m), one softmax, one einsum. *merged* is `SpaceTimeReader`, which walks over the frames (method, section 5b); the rest are
 `TrajectoryReader`'s presets, and both with the 20 best memory pixels.
 Time: CPU seconds, median over repeats that are interleaved, so that a busy machine slows all alike. Memory: in a process of its own, the peak
-of resident memory during the read less what was resident before; a small read goes first, so that libraries are loaded.
+of resident memory during the read less what was resident before (Linux); a small read goes first, so that libraries are loaded.
 """
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -78,10 +77,17 @@ def print_peak(name, t):
     """The child process: how far one read lifts the peak above what was resident before."""
     prepare(name, 1, 6, 8)()
     read = prepare(name, t)
-    with open("/proc/self/statm") as file:  # pages: total, resident, ...
-        before = int(file.read().split()[1]) * resource.getpagesize()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak so far is forgotten (Linux)
+    before = resident("VmRSS")
     read()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20)  # ru_maxrss: kilobytes on Linux
+    print((resident("VmHWM") - before) / 1024)
+
+
+def resident(field):
+    """VmRSS (now) or VmHWM (peak) in kilobytes. Not ru_maxrss, which a process inherits from the one that started it."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field))
 
 
 def main():

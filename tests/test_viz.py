@@ -80,7 +80,7 @@ def test_affinity_figure_shows_the_heat_maps(looks, clip, weighted):
             assert axis.get_title().endswith(f"u = {weight:.2f}")
     assert titles(axes[0])[0] == "frame 4\npixel (17, 30)"
     assert [title.split("\n")[0] for title in titles(axes[0])[1:]] == ["frame 0", "frame 1", "frame 3"]
-    label = figure.axes[-1].get_ylabel()
+    label = figure.get_supxlabel()
     assert ("over all memory frames" in label and "row" in label) if weighted else "over each memory frame" in label
 
 

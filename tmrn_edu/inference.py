@@ -67,7 +67,7 @@ def memorize_frame(
     """A memory frame of `frames` with the given masks, all objects together.
 
     `object_masks` in [0, 1]: true ones (`exact=True`) or predicted probabilities. `features`: what `segment_frame` computed for this frame,
-    else it is encoded here. Source: STM, section 3.1.
+    else it is encoded here. Source: STM, "Key and Value Embedding".
     """
     padded, _ = pad_to_stride(frames, network.stride)
     masks, _ = pad_to_stride(object_masks, network.stride)
@@ -85,7 +85,7 @@ def roll_out(
     """Segments frames 1.. of a batch of clips; every frame joins the memory. What training differentiates.
 
     Frame 0 is memorized with `first_masks`, every later one with its own prediction, or with `memory_masks` where given (what a read is worth
-    when the memory is clean). `indices`: video frame numbers, 0.. if None. Source: STCN's training, section 4.
+    when the memory is clean). `indices`: video frame numbers, 0.. if None. Source: STCN's training.
     """
     indices = range(frames.shape[1]) if indices is None else indices
     memory = [memorize_frame(network, frames[:, 0], first_masks, indices[0], exact=True)]
@@ -127,7 +127,7 @@ class Segmenter:
     Frame t joins the memory when it came with a mask or when `memory_every` frames have passed since the last one did. `max_frames` bounds
     the memory (see `WorkingMemory`). Frames are shrunk to `short_side` pixels first (None: the network's own preference, which may be the
     frame's size; 0: never); results come back at the frame's size. Objects that enter late get a memory of their own, which begins then.
-    Source: STM, section 3.5; late objects as in STCN:inference_core_yv.py and XMem.
+    Source: STM, "Inference"; late objects as in STCN:inference_core_yv.py and XMem.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ def bootstrapped_cross_entropy(logits: Float[Tensor, "b l H W"], labels: Int[Ten
 
     mean over the int(share * H W) pixels with the largest -log softmax(logits)[label]; share 1 is plain cross-entropy.
     Shapes: logits over labels `b l H W`, labels `b H W` integers in [0, l). Raises ValueError for a share outside (0, 1].
-    Source: STCN (NeurIPS 2021), section 4, after Wu et al.'s bootstrapping; share falls from 1 during training (`hard_share`).
+    Source: STCN (NeurIPS 2021), after Wu et al.'s bootstrapping; share falls from 1 during training (`hard_share`).
     """
     if not 0 < share <= 1:
         raise ValueError(f"share of hard pixels is {share}, expected more than 0 and at most 1")

@@ -49,7 +49,7 @@ def soft_aggregation_logits(object_probabilities: Float[Tensor, "b o H W"]) -> F
 
     p_0 = prod_o (1 - p_o);  logit_l = log(p_l / (1 - p_l)), every p clamped to [1e-7, 1 - 1e-7], in float32 or better.
     Shapes: `b o H W` in [0, 1] -> `b l H W` with l = o + 1, background first. Losses take these logits.
-    Source: STM (Oh et al., ICCV 2019), section 3.5; the clamp is the authors' code.
+    Source: STM (Oh et al., ICCV 2019), "Multi-object Segmentation"; the clamp is the authors' code.
     """
     precise = object_probabilities.to(torch.promote_types(object_probabilities.dtype, torch.float32))  # half rounds 1 - 1e-7 to 1
     background = reduce(1 - precise, "b o H W -> b 1 H W", "prod")
@@ -61,7 +61,7 @@ def soft_aggregation(object_probabilities: Float[Tensor, "b o H W"]) -> Float[Te
     """Per-object probabilities -> probabilities over labels: normalised odds.
 
     P_l = odds_l / sum_k odds_k with odds = p / (1 - p), which is the softmax of `soft_aggregation_logits`.
-    Shapes: `b o H W` in [0, 1] -> `b l H W`, summing to one over l. Source: STM, section 3.5.
+    Shapes: `b o H W` in [0, 1] -> `b l H W`, summing to one over l. Source: STM, "Multi-object Segmentation".
     """
     return soft_aggregation_logits(object_probabilities).softmax(dim=1)
 

@@ -269,7 +269,7 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
             pictures["affinity"],
             "Rows are readers, columns memory frames: heat maps of where the pixel looks",
             "Where the pixel looks in each memory frame (bright: most). Two bright spots mean that the reader cannot tell the object from "
-            "a look-alike; the dot between them is then the mean of two places. u: how much that frame counts.",
+            "a look-alike; the ring, the expected position, is then the mean of two places. Cross: the truth. u: how much that frame counts.",
         ),
         report.heading("Look for yourself"),
         report.paragraph("Click or drag on the frame below, and switch between the readers: every pixel can be asked."),

@@ -81,9 +81,9 @@ print("similarity  ", tuple(te.memory.dot_product(memory_key, query_key).shape))
 # How alike are a memory key $k$ and a query key $q$? The three networks answer differently:
 #
 # $$\begin{aligned}
-# \text{STM, equation 2:} \quad & s = \frac{\langle k, q\rangle}{\sqrt{c_k}} && \text{dot product}\\
-# \text{STCN, section 3.2:} \quad & s = -\frac{\lVert k - q\rVert^2}{\sqrt{c_k}} && \text{negative squared L2}\\
-# \text{XMem, equation 2:} \quad & s = -\frac{\sigma_k}{\sqrt{c_k}} \sum_c e_{q,c}\,(k_c - q_c)^2 && \text{anisotropic L2}
+# \text{STM:} \quad & s = \frac{\langle k, q\rangle}{\sqrt{c_k}} && \text{dot product}\\
+# \text{STCN:} \quad & s = -\frac{\lVert k - q\rVert^2}{\sqrt{c_k}} && \text{negative squared L2}\\
+# \text{XMem:} \quad & s = -\frac{\sigma_k}{\sqrt{c_k}} \sum_c e_{q,c}\,(k_c - q_c)^2 && \text{anisotropic L2}
 # \end{aligned}$$
 #
 # In XMem, the *shrinkage* $\sigma_k \ge 1$ belongs to a memory pixel (how picky it is), the *selection* $e_{q,c} \in [0, 1]$ to a query pixel (which channels it cares about).
@@ -109,7 +109,7 @@ best = {}
 for name, similarity in {"dot product": te.memory.dot_product, "squared L2": te.memory.negative_squared_l2}.items():
     scores = rearrange(similarity(stretched, query_key), "1 t m q -> (t m) q")
     best[name] = (scores.argmax(dim=0) == 0).float().mean()
-    print(f"{name:11}: the stretched key is the best match of {best[name]:.0%} of the query pixels")
+    print(f"{name:11}: the stretched key is the best match for {best[name]:.1f} of all query pixels")
 
 # %% [markdown]
 # Now in code. First slowly: **one** query pixel `q`, a loop over all memory frames and pixels.
@@ -181,7 +181,7 @@ side_by_side(maps, mark={"query": (4 * y + 1.5, 4 * x + 1.5)}, columns=4)
 #
 # Scores become weights through a softmax, and it matters over what. In a space-time read all pixels of all memory frames compete:
 #
-# $$w[t,m,q] = \frac{\exp s[t,m,q]}{\sum_{t',m'} \exp s[t',m',q]} \qquad \text{(STM, equation 2)}$$
+# $$w[t,m,q] = \frac{\exp s[t,m,q]}{\sum_{t',m'} \exp s[t',m',q]} \qquad \text{(STM, Space-time Memory Read)}$$
 #
 # For our pixel, with a loop. (Subtracting the largest score first changes nothing, as you have just seen, and keeps `exp` from overflowing.)
 
@@ -223,8 +223,7 @@ side_by_side(looks_at, mark={"query": (4 * y + 1.5, 4 * x + 1.5)}, columns=4)
 # %%
 ranked = rearrange(affinity, "1 t m q -> q (t m)").sort(descending=True).values
 needed = 1 + (ranked.cumsum(dim=1) < 0.9).sum(dim=1).float()
-assert needed.max() < 1728
-print(f"90 % of the weight lies on {needed.median():.0f} of 1728 memory pixels, for the median query pixel")
+print(f"for the median query pixel, 90 % of the weight lies on {needed.median() / 1728:.0%} of the memory pixels")
 
 # %% [markdown]
 # That is the reason for **top-k**: STCN keeps the 20 best memory pixels at inference, XMem 30, and gives all others nothing. It is cheaper to read, and a thousand bad matches can no longer outweigh the good ones by their number. `softmax_over_memory(l2, top_k=20)` does it. Our small networks read everything.
@@ -240,7 +239,7 @@ print(f"the 20 best of 1728 hold {kept:.0%} of the weight")
 #
 # The answer to the question is the weighted mean of what was stored:
 #
-# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\;\text{value}[t,m] \qquad \text{(STM, section 3.2)}$$
+# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\;\text{value}[t,m] \qquad \text{(STM, Space-time Memory Read)}$$
 #
 # The loop, for our pixel and the one object:
 
@@ -288,7 +287,9 @@ side_by_side(
 )
 
 # %%
-print(f"J of the decoded mask: {te.metrics.region_similarity(predicted, clip.index_masks[query]):.2f}")
+J = te.metrics.region_similarity(predicted, clip.index_masks[query])
+assert J > 0.8
+print("J of the decoded mask is above 0.8")
 
 # %% [markdown]
 # `soft_aggregation` joins several objects into one decision: each object has its own probability $p_o$, the background gets $p_0 = \prod_o (1 - p_o)$, and all are compared by their odds (STM, section 3.5):

@@ -349,7 +349,7 @@ torch.testing.assert_close(from_agents, te.memory.dot_product(frame_key, query_k
 print("coordinates along 32 directions give the dot product of 32 channels back")
 
 # %% [markdown]
-# Could training change that? Our trained networks say: not on these clips. Whether it does with large networks and real video is the paper's claim; this library lets you try.
+# Could training change that? Notebook 03 shows the scores of a network trained with agents beside one trained without. That agents help large networks on real video is the paper's claim; this library lets you try.
 #
 # ## Where it breaks
 #

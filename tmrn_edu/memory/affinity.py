@@ -31,7 +31,7 @@ def softmax_over_memory(similarity: Float[Tensor, "b t m q"], top_k: int | None 
     """Weights of the space-time read: all pixels of all memory frames compete.
 
     w[t,m,q] = exp s[t,m,q] / sum_t'm' exp s[t',m',q]; with `top_k` only the k best over (t m) count. Sums to one over (t m).
-    Raises ValueError for top_k < 1. Source: STM, equation 2; top-k from STCN's inference (never used in training).
+    Raises ValueError for top_k < 1. Source: STM, "Space-time Memory Read"; top-k from STCN's inference (never used in training).
     """
     frames = similarity.shape[1]
     flat = rearrange(similarity, "b t m q -> b 1 (t m) q")

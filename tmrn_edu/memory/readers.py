@@ -29,7 +29,7 @@ from tmrn_edu.memory.similarity import negative_squared_l2
 from tmrn_edu.memory.working import MemoryFrame, Query
 
 # Query rows are read in blocks with at most this many scores per memory frame, which bounds memory and keeps a block in the cache.
-BLOCK = 2**21
+BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SpaceTimeReader(nn.Module):
 
     w = softmax over (t m) of s ;  readout[q] = sum_tm w[t,m,q] value[t,m], computed frame by frame (see above), exact to rounding.
     `similarity`: one of `memory.similarity`. `top_k`: in eval mode only the k best of all (t m) count, as published for STCN (20) and
-    XMem (30); training always uses the full softmax. No weights. Source: STM, section 3.4.
+    XMem (30); training always uses the full softmax. No weights. Source: STM, "Space-time Memory Read".
     """
 
     def __init__(self, similarity: Callable[..., Tensor] = negative_squared_l2, top_k: int | None = None):

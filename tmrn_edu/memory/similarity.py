@@ -29,7 +29,7 @@ def dot_product(
     """STM's similarity: the scaled dot product.
 
     s[t,m,q] = <key_t[m], query[q]> / sqrt(ck). Any real; a long key wins everywhere. `shrinkage` and `selection` are not used.
-    Source: STM (ICCV 2019), equation 2; the scale is the authors' code.
+    Source: STM (ICCV 2019), "Space-time Memory Read"; the scale is the authors' code.
     """
     return _overlap(memory_key, query_key * query_key.shape[1] ** -0.5)
 
@@ -44,7 +44,7 @@ def negative_squared_l2(
 
     s[t,m,q] = (2 <key_t[m], query[q]> - |key_t[m]|^2) / sqrt(ck) = (|query[q]|^2 - |key_t[m] - query[q]|^2) / sqrt(ck).
     |query|^2 is the same for all memory pixels, so it is left out (method, identity 4). `shrinkage` and `selection` are not used.
-    Source: STCN (NeurIPS 2021), section 3.2.
+    Source: STCN (NeurIPS 2021), "Similarity Function".
     """
     scale = query_key.shape[1] ** -0.5
     overlap = _overlap(memory_key, 2 * scale * query_key)
@@ -62,7 +62,7 @@ def anisotropic_l2(
     s[t,m,q] = - shrinkage_t[m] * sum_c selection[q,c] (key_t[m,c] - query[q,c])^2 / sqrt(ck).
     shrinkage >= 1 (`b t 1 h w`), selection in [0, 1] (`b ck h w`); None stands for ones. The query's own square stays: shrinkage
     multiplies it, so it differs between memory pixels (method, identity 4). Always <= 0 up to rounding.
-    Source: XMem (ECCV 2022), equation 2.
+    Source: XMem (ECCV 2022), "Memory Reading".
     """
     scale = query_key.shape[1] ** -0.5
     if selection is None:

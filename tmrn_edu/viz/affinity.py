@@ -9,6 +9,7 @@ Everything here is drawn from `Look`; no network is run.
 """
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from ..errors import InputError
 from ..inference import Look
 from .overlays import overlay
 
-PANEL = 1.3  # inches a panel is wide
+WIDTH, PANEL = 10.4, (1.3, 2.0)  # inches: of a figure, and of a panel at least and at most
 DPI = 72
 COLOURS = "viridis"  # even in lightness and the same for all kinds of colour vision
 PER_FRAME = "affinity W: sums to one over each memory frame\ncolour: share of the largest in its frame"
@@ -102,10 +103,9 @@ def affinity_figure(
     """
     looks = by_name(looks)
     figure, rows, first = panels(looks, pixel, dpi)
-    for name, look, axes in zip(looks, looks.values(), rows, strict=True):
+    for look, axes in zip(looks.values(), rows, strict=True):
         draw_query(axes[0], look, pixel)
         draw_heat_maps(axes[1:], look, pixel, weighted, first)
-        axes[0].set_ylabel(name if len(looks) > 1 else "", fontsize=9)
     first[0].set_title(f"frame {look.query}\npixel {tuple(pixel)}", fontsize=8, pad=3)
     add_colour_bar(figure, rows, WEIGHTED if weighted else PER_FRAME)
     return figure
@@ -117,10 +117,15 @@ def panels(looks: dict[str, Look], pixel: tuple[int, int], dpi: float | int) -> 
     check_pixel(look, pixel)
     height, width = look.frames.shape[1:3]
     columns = 1 + len(look.memory)
-    size = (PANEL * columns + 0.9, (PANEL * height / width + 0.22) * len(looks) + (0.25 if len(looks) > 1 else 0.5))
+    side = min(max(WIDTH / columns, PANEL[0]), PANEL[1])
+    tall = side * height / width
+    size = (side * columns + 0.7, (tall + 0.22) * len(looks) + 0.45)
     figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     rows = figure.subplots(len(looks), columns, squeeze=False)
+    for axis, name in zip(rows[:, 0], looks, strict=True):
+        letters = max(6, round(tall / 0.085))  # that fit beside the row
+        axis.set_ylabel(fill(name, letters) if len(looks) > 1 else "", fontsize=9)
     return figure, rows, rows[0]
 
 
@@ -182,10 +187,7 @@ def mark_cell(axis: Axes, look: Look, cell: tuple[int, int], colour: str) -> Non
 
 
 def add_colour_bar(figure: Figure, rows: np.ndarray, label: str) -> None:
-    """One scale for all panels, with what the colours mean written along it."""
+    """One scale for all panels, with what its colours mean written below."""
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=rows, fraction=0.02, pad=0.01, ticks=[0, 0.5, 1])
     bar.ax.tick_params(labelsize=7)
-    if len(rows) > 1:
-        bar.set_label(label, fontsize=7)
-    else:  # too short for words along it
-        figure.supxlabel(label.replace("\n", "; "), fontsize=8)
+    figure.supxlabel(label if figure.get_figwidth() < 8 else label.replace("\n", "; "), fontsize=8)

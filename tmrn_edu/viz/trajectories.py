@@ -191,10 +191,9 @@ def comparison_figure(
     """
     looks = by_name(looks)
     figure, rows, first = panels(looks, pixel, dpi)
-    for name, look, axes in zip(looks, looks.values(), rows, strict=True):
+    for look, axes in zip(looks.values(), rows, strict=True):
         true, visible = (None, None) if truth is None else true_path(look, pixel, truth)
         draw_path(axes[0], look, pixel, true, visible)
-        axes[0].set_ylabel(name, fontsize=9)
         draw_heat_maps(axes[1:], look, pixel, weighted, first)
         path = zip(axes[1:], path_of(look, pixel), weights_of(look, pixel), strict=True)
         for i, (axis, place, weight) in enumerate(path):
