@@ -51,7 +51,9 @@ def prepare(name, t, height=H, width=W):
         keys, values = torch.randn(1, t, CK, height, width), torch.randn(1, 1, t, CV, height, width)
         return lambda: plain_read(keys, values, query_key, PLAIN[name])
     reader = READERS[name]().eval()
-    memory = [reader.store(torch.randn(1, CK, height, width), torch.randn(1, 1, CV, height, width), i) for i in range(t)]
+    memory = [
+        reader.store(torch.randn(1, CK, height, width), torch.randn(1, 1, CV, height, width), i) for i in range(t)
+    ]
     return lambda: reader(memory, Query(query_key, t))
 
 
@@ -102,7 +104,9 @@ def main():
         if arguments.peak:
             print_peak(arguments.peak, arguments.frames[0])
             return
-        print(f"{H} x {W} positions, ck {CK}, cv {CV}, 1 object, float32, {torch.get_num_threads()} thread(s); ratios to the plain read above")
+        print(
+            f"{H} x {W} positions, ck {CK}, cv {CV}, 1 object, float32, {torch.get_num_threads()} thread(s); ratios to the plain read above"
+        )
         print(f"{'t':>3}  {'read':15} {'CPU ms':>8} {'faster':>7} {'peak MB':>8} {'of plain':>8}")
         base = None
         for t in arguments.frames:
@@ -110,7 +114,11 @@ def main():
                 megabytes = peak_megabytes(name, t)
                 if name in PLAIN:
                     base = seconds, megabytes
-                ratios = f"{base[0] / seconds:6.2f}x {megabytes:8.0f} {megabytes / base[1]:8.2f}" if base else f"{megabytes:16.0f}"
+                ratios = (
+                    f"{base[0] / seconds:6.2f}x {megabytes:8.0f} {megabytes / base[1]:8.2f}"
+                    if base
+                    else f"{megabytes:16.0f}"
+                )
                 print(f"{t:3}  {name:15} {1000 * seconds:8.0f} {ratios}", flush=True)
 
 

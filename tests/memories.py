@@ -26,7 +26,9 @@ class Case:
 
     def frames(self, reader, order=None, exact_first=True):
         return [
-            reader.store(self.keys[:, i], self.values[:, :, i], INDICES[i], exact_first and i == 0, self.shrinkage[:, i])
+            reader.store(
+                self.keys[:, i], self.values[:, :, i], INDICES[i], exact_first and i == 0, self.shrinkage[:, i]
+            )
             for i in (range(self.keys.shape[1]) if order is None else order)
         ]
 

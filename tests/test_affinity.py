@@ -15,7 +15,9 @@ def scores(dtype=torch.float64, **options):
 
 def merged(score, values, top_k=None):
     """The read as readers do it: frame by frame, joined by evidence."""
-    parts = [frame_affinity(score[:, t].clone()) if top_k is None else frame_top_k(score[:, t], top_k) for t in range(T)]
+    parts = [
+        frame_affinity(score[:, t].clone()) if top_k is None else frame_top_k(score[:, t], top_k) for t in range(T)
+    ]
     parts = parts if top_k is None else share_top_k(parts, top_k)
     shares = torch.stack([part.evidence for part in parts], dim=1).softmax(dim=1)
     aligned = torch.stack([part.read(values[:, t]) for t, part in enumerate(parts)], dim=1)
@@ -113,7 +115,9 @@ def test_half_precision_values(dtype):
         torch.testing.assert_close(read.float(), torch.full((1, 5, 3), 100.0), rtol=0.02, atol=0)  # bfloat16: 3 digits
 
 
-@pytest.mark.parametrize("make", [lambda s: frame_affinity(s * 1), lambda s: frame_top_k(s, 3), lambda s: frame_top_k(s, 99)])
+@pytest.mark.parametrize(
+    "make", [lambda s: frame_affinity(s * 1), lambda s: frame_top_k(s, 3), lambda s: frame_top_k(s, 99)]
+)
 def test_gradients_of_a_frame(make):
     s = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
     field = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)

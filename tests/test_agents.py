@@ -3,8 +3,8 @@
 import pytest
 import torch
 from einops import rearrange
-
 from memories import CK, Case
+
 from tmrn_edu.memory import agents as module
 from tmrn_edu.memory.agents import Agents, agent_correlation, principal_directions
 
@@ -33,7 +33,9 @@ def test_principal_directions_are_right_singular_vectors():
         rows = rearrange(x, "ck h w -> (h w) ck")
         _, sizes, vectors = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
         assert (sizes[:-1] > sizes[1:] + 1e-3).all()
-        torch.testing.assert_close((directions * vectors).sum(1).abs(), torch.ones(CK, dtype=torch.float64))  # up to signs
+        torch.testing.assert_close(
+            (directions * vectors).sum(1).abs(), torch.ones(CK, dtype=torch.float64)
+        )  # up to signs
         torch.testing.assert_close(directions @ directions.T, torch.eye(CK, dtype=torch.float64))
     torch.testing.assert_close(principal_directions(keys, 2), found[:, :2])
 
@@ -86,7 +88,10 @@ def test_correlation_is_a_probability():
     torch.testing.assert_close(likelihood.sum(1), torch.ones(2, 15, dtype=torch.float64))
     g = correlation(agents, memory_key, query_key)
     assert g.shape == (2, 48, 15) and g.min() >= 0 and g.max() <= 1 + 1e-12
-    loop = sum(rearrange(r, "b m -> b m 1") * rearrange(p, "b q -> b 1 q") for r, p in zip(description.likelihood.unbind(1), likelihood.unbind(1), strict=True))
+    loop = sum(
+        rearrange(r, "b m -> b m 1") * rearrange(p, "b q -> b 1 q")
+        for r, p in zip(description.likelihood.unbind(1), likelihood.unbind(1), strict=True)
+    )
     torch.testing.assert_close(g, loop)
 
 
@@ -96,7 +101,9 @@ def test_signs_of_singular_vectors_do_not_matter(monkeypatch):
     found = []
     for signs in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
         flip = torch.tensor(signs, dtype=torch.float64).reshape(2, 1)
-        monkeypatch.setattr(module, "principal_directions", lambda key, count, flip=flip: flip * principal_directions(key, count))
+        monkeypatch.setattr(
+            module, "principal_directions", lambda key, count, flip=flip: flip * principal_directions(key, count)
+        )
         g = correlation(agents, memory_key, query_key)
         weights = torch.linspace(-1, 1, g.numel(), dtype=g.dtype).reshape(g.shape)
         found.append((g, *torch.autograd.grad((weights * g).sum(), (memory_key, query_key, *agents.parameters()))))

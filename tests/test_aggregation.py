@@ -64,7 +64,11 @@ def test_running_average_gradients():
 def test_attention_against_the_loop():
     ck, cv, o = 5, 7, 3
     attention = TrajectoryAttention(ck, cv, width=6).double()
-    query, value, key = torch.randn(B, ck, Q).double(), torch.randn(B, o, cv, Q).double(), torch.randn(B, ck, Q).double()
+    query, value, key = (
+        torch.randn(B, ck, Q).double(),
+        torch.randn(B, o, cv, Q).double(),
+        torch.randn(B, ck, Q).double(),
+    )
     found = attention(query, value, key)
     for b in range(B):
         for q in range(Q):

@@ -6,8 +6,8 @@ test_similarity, 5 (soft aggregation, padding, top-k) in test_masks and test_aff
 
 import pytest
 import torch
+from memories import CK, CV, INDICES, B, Case, H, O, T, W
 
-from memories import B, CK, CV, H, INDICES, O, T, W, Case
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, anisotropic_l2, dot_product, negative_squared_l2
 
 ALL = (dot_product, negative_squared_l2, anisotropic_l2)
@@ -60,7 +60,9 @@ def test_1_warm_reader_is_the_space_time_read(similarity, top_k):
     """With lambda, attention (and beta and age) at zero TMRN's reader changes nothing."""
     case = Case(gradients=True)
     for make in (TrajectoryReader.warm, TrajectoryReader.chained):
-        assert_same(case, case.read(warm(similarity, top_k, make)).value, case.read(space_time(similarity, top_k)).value)
+        assert_same(
+            case, case.read(warm(similarity, top_k, make)).value, case.read(space_time(similarity, top_k)).value
+        )
 
 
 @pytest.mark.parametrize("top_k", [1, 4, 4 * T, 2 * H * W])
@@ -87,9 +89,16 @@ def test_1_share_of_a_frame():
 
 def test_1_in_training_and_in_float32():
     case = Case(gradients=True)
-    assert_same(case, case.read(space_time(top_k=3).train()).value, case.plain(negative_squared_l2))  # top-k is for inference
+    assert_same(
+        case, case.read(space_time(top_k=3).train()).value, case.plain(negative_squared_l2)
+    )  # top-k is for inference
     single = Case(dtype=torch.float32)
-    torch.testing.assert_close(single.read(TrajectoryReader.warm(CK, CV, agents=4)).value, single.plain(negative_squared_l2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        single.read(TrajectoryReader.warm(CK, CV, agents=4)).value,
+        single.plain(negative_squared_l2),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_2_one_frame_is_the_per_frame_softmax():
@@ -120,7 +129,10 @@ def test_2_times_of_frames_do_not_matter_without_age():
     for reader in presets():
         woken(reader)
         stored = case.frames(reader)
-        shuffled = [reader.store(f.key, f.value, i, f.exact, f.shrinkage) for f, i in zip(stored, reversed(INDICES), strict=True)]
+        shuffled = [
+            reader.store(f.key, f.value, i, f.exact, f.shrinkage)
+            for f, i in zip(stored, reversed(INDICES), strict=True)
+        ]
         before, after = reader(stored, case.query).value, reader(shuffled, case.query).value
         if reader.chained:
             assert (before - after).abs().max() > 1e-3

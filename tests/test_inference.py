@@ -79,7 +79,9 @@ def test_clean_memories_and_frame_numbers(stcn, video):
         expected = segment_frame(stcn, frames[:, 5], [memory], 5)
         torch.testing.assert_close(clean[-1].logits, expected.logits)
         chained = network(READERS[2])
-        near, far = (roll_out(chained, frames[:, :3], masks[:, :, 0], indices)[-1].logits for indices in ((0, 1, 2), (0, 5, 30)))
+        near, far = (
+            roll_out(chained, frames[:, :3], masks[:, :, 0], indices)[-1].logits for indices in ((0, 1, 2), (0, 5, 30))
+        )
         assert (near - far).abs().max() > 1e-5
 
 
@@ -124,7 +126,9 @@ def test_ways_to_give_the_same_video(stcn, video):
     mask = video.index_masks[0]
     plain = segment(stcn, video.frames, {0: mask})
     floats = segment(stcn, rearrange(video.frames, "t H W c -> t c H W").float() / 255, {0: mask.long()})
-    doubles = segment(stcn, rearrange(video.frames, "t H W c -> t c H W").numpy() / 255, {0: mask.numpy().astype(np.uint16)})
+    doubles = segment(
+        stcn, rearrange(video.frames, "t H W c -> t c H W").numpy() / 255, {0: mask.numpy().astype(np.uint16)}
+    )
     listed = segment(stcn, [frame.numpy() for frame in video.frames], {np.int64(0): mask.int()})
     for other in (floats, doubles, listed):
         assert torch.equal(other.index_masks, plain.index_masks)
@@ -191,7 +195,10 @@ def test_late_objects(stcn, video):
         segmenter.step(frame, {1: bars(3), 3: late}.get(t))
     assert stored(segmenter, 0) == [1, 3, 5] and stored(segmenter, 1) == [3, 5]
     # frame 3 was given for object 7; of object 3 it is a prediction
-    assert [[f.exact for f in group.memory.frames] for group in segmenter.groups] == [[True, False, False], [True, False]]
+    assert [[f.exact for f in group.memory.frames] for group in segmenter.groups] == [
+        [True, False, False],
+        [True, False],
+    ]
 
 
 def test_late_objects_take_their_pixels(stcn, video):

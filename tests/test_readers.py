@@ -6,9 +6,9 @@ import jaxtyping
 import pytest
 import torch
 from einops import einsum, rearrange
-
 from memories import CK, CV, INDICES, QUERY_INDEX, B, Case, H, O, T, W
 from test_identities import ALL, presets, space_time, warm, woken
+
 from tmrn_edu.memory import Query, SpaceTimeReader, TrajectoryReader, negative_squared_l2, readers
 from tmrn_edu.memory.alignment import CORRELATION_EPS
 
@@ -44,7 +44,9 @@ def slow_read(case, reader, b, q):
         if reader.attention is not None:
             counterpart = torch.cat([aligned.mean(0), aligned_key])
             attention = reader.attention
-            e = e + (attention.query.weight @ query) @ (attention.key.weight @ counterpart) / math.sqrt(attention.query.out_features)
+            e = e + (attention.query.weight @ query) @ (attention.key.weight @ counterpart) / math.sqrt(
+                attention.query.out_features
+            )
         if reader.age is not None:
             e = e + reader.age.age * math.log(1 + steps) + reader.age.exact * (t == 0)
         scores.append(torch.as_tensor(e))
@@ -97,7 +99,9 @@ def test_chaining_follows_where_pixels_were():
     torch.testing.assert_close(held, cells.expand(B, T, 2, H, W))
     far = [reader.store(case.keys[:, 0], case.values[:, :, 0], QUERY_INDEX - 10**9)]
     free = reader(far, case.query, insides=True).insides.affinity
-    torch.testing.assert_close(free, negative_squared_l2(case.keys[:, :1], case.query_key).softmax(2), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(
+        free, negative_squared_l2(case.keys[:, :1], case.query_key).softmax(2), rtol=1e-2, atol=1e-4
+    )
 
 
 def test_age_bias_moves_weight_between_frames():
@@ -115,7 +119,7 @@ def test_age_bias_moves_weight_between_frames():
 # ------------------------------------------------------------------ insides
 
 
-@pytest.mark.parametrize("block", [1, 900, 2**21])
+@pytest.mark.parametrize("block", [1, 900, 2**20])
 @pytest.mark.parametrize("top_k", [None, 5])
 def test_insides_reproduce_the_readout(monkeypatch, block, top_k):
     case = Case()
@@ -176,7 +180,9 @@ def test_memory_may_lie_on_another_grid():
 def test_presets():
     paper, warm_reader, chained = (make(CK, CV) for make in MAKERS)
     assert float(paper.rectify.detach()) == 1 and not paper.evidence and paper.beta is None and paper.age is None
-    assert float(warm_reader.rectify.detach()) == 0 and warm_reader.evidence and not warm_reader.attention.key.weight.any()
+    assert (
+        float(warm_reader.rectify.detach()) == 0 and warm_reader.evidence and not warm_reader.attention.key.weight.any()
+    )
     assert float(chained.beta.detach()) == 0 and chained.age is not None and chained.chained
     assert TrajectoryReader.warm(CK, CV, agents=0).agents is None
     assert TrajectoryReader.warm(CK, CV, rectify=0.5).settings()["rectify"] == 0.5
@@ -204,7 +210,9 @@ def test_errors_name_both_sides(monkeypatch):
     with pytest.raises(ValueError, match="memory key of frame 0 has batch 2, query key has 1"):
         reader(frames, Query(query.key[:1], 13))
     odd = reader.store(case.keys[:, 0], case.values[:, :2, 0], 20)
-    with pytest.raises(ValueError, match=r"memory value of frame 20 has objects and channels \(2, 7\), that of frame 0 has \(3, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"memory value of frame 20 has objects and channels \(2, 7\), that of frame 0 has \(3, 7\)"
+    ):
         reader([*frames, odd], query)
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else the checked annotations speak first
     with pytest.raises(ValueError, match=r"memory key has batch and grid 2 x \(6, 8\), memory value has 2 x \(8, 6\)"):
@@ -224,7 +232,10 @@ def test_errors_name_both_sides(monkeypatch):
 @pytest.mark.parametrize("top_k", [None, 5])
 def test_half_precision_keys_and_values(dtype, top_k):
     case = Case(dtype=torch.float32)
-    reader_of = (lambda: SpaceTimeReader(top_k=top_k), *(lambda make=make: make(CK, CV, agents=4, top_k=top_k) for make in MAKERS))
+    reader_of = (
+        lambda: SpaceTimeReader(top_k=top_k),
+        *(lambda make=make: make(CK, CV, agents=4, top_k=top_k) for make in MAKERS),
+    )
     for build in reader_of:
         reader = build().eval()
         precise = case.read(reader).value
@@ -251,7 +262,9 @@ def test_degenerate_memories(kind, similarity):
         reader = woken(make(CK, CV, similarity=similarity, agents=4))
         seen = case.read(reader, insides=True)
         assert torch.isfinite(seen.value).all() and torch.isfinite(seen.insides.affinity).all()
-        for gradient in case.gradients(seen.value) + list(torch.autograd.grad(case.read(reader).value.sum(), reader.parameters())):
+        for gradient in case.gradients(seen.value) + list(
+            torch.autograd.grad(case.read(reader).value.sum(), reader.parameters())
+        ):
             assert torch.isfinite(gradient).all()
 
 

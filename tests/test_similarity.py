@@ -3,8 +3,8 @@
 import pytest
 import torch
 from einops import rearrange
-
 from memories import CK, Case
+
 from tmrn_edu.memory.similarity import anisotropic_l2, dot_product, negative_squared_l2
 
 ALL = (dot_product, negative_squared_l2, anisotropic_l2)
@@ -55,7 +55,9 @@ def test_anisotropic_without_extras_is_the_squared_distance():
     torch.testing.assert_close(plain, negative_squared_l2(case.keys, case.query_key) - square)
     assert plain.max() <= 1e-12
     ones = torch.ones_like
-    torch.testing.assert_close(plain, anisotropic_l2(case.keys, case.query_key, ones(case.shrinkage), ones(case.selection)))
+    torch.testing.assert_close(
+        plain, anisotropic_l2(case.keys, case.query_key, ones(case.shrinkage), ones(case.selection))
+    )
 
 
 def test_the_query_s_square_matters_only_with_shrinkage():
@@ -67,13 +69,19 @@ def test_the_query_s_square_matters_only_with_shrinkage():
         square = ((1 if selection is None else selection) * case.query_key**2).sum(1) / CK**0.5
         return rearrange(scale, "b t 1 h w -> b t (h w) 1") * rearrange(square, "b h w -> b 1 1 (h w)")
 
-    for shrinkage, selection, seen in ((None, None, False), (None, case.selection, False), (case.shrinkage, case.selection, True)):
+    for shrinkage, selection, seen in (
+        (None, None, False),
+        (None, case.selection, False),
+        (case.shrinkage, case.selection, True),
+    ):
         score = anisotropic_l2(case.keys, case.query_key, shrinkage, selection)
         with_square = score.softmax(2)
         without = (score + squares(shrinkage, selection)).softmax(2)
         weights = torch.linspace(-1, 1, score.numel(), dtype=score.dtype).reshape(score.shape)
         inputs = (case.keys, case.query_key)
-        gradients = [torch.autograd.grad((weights * w).sum(), inputs, retain_graph=True) for w in (with_square, without)]
+        gradients = [
+            torch.autograd.grad((weights * w).sum(), inputs, retain_graph=True) for w in (with_square, without)
+        ]
         same = torch.allclose(with_square, without, rtol=1e-9, atol=1e-12)
         same_gradient = all(torch.allclose(x, y, rtol=1e-8, atol=1e-11) for x, y in zip(*gradients, strict=True))
         assert (same, same_gradient) == (not seen, not seen)

@@ -80,7 +80,9 @@ def test_gaps_stay_in_bounds():
 
 
 def test_curriculum():
-    settings = TrainSettings(steps=100, lr=1.0, final_lr=0.1, warm_up=0.1, short_share=0.4, hard_from=0.2, hard_pixels=0.25)
+    settings = TrainSettings(
+        steps=100, lr=1.0, final_lr=0.1, warm_up=0.1, short_share=0.4, hard_from=0.2, hard_pixels=0.25
+    )
     stages = [curriculum(settings, step) for step in range(100)]
     assert math.isclose(stages[0].lr, 0.1) and math.isclose(max(stage.lr for stage in stages), 1.0)
     assert stages[10].lr == 1.0 and 0.1 <= stages[99].lr < 0.11
@@ -94,9 +96,16 @@ def test_what_a_run_writes(tmp_path, clips):
     out = tmp_path / "run"
     path = train(recipe(), out, progress=False, data=clips)
     assert path == out / "network.safetensors"
-    assert sorted(file.name for file in out.iterdir()) == ["checkpoint.pt", "log.csv", "network.safetensors", "run.json"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "checkpoint.pt",
+        "log.csv",
+        "network.safetensors",
+        "run.json",
+    ]
     rows = list(csv.DictReader((out / "log.csv").open()))
-    assert [row["step"] for row in rows] == ["0", "1", "2", "3"] and all(math.isfinite(float(row["loss"])) for row in rows)
+    assert [row["step"] for row in rows] == ["0", "1", "2", "3"] and all(
+        math.isfinite(float(row["loss"])) for row in rows
+    )
     for name, tensor in weights_of(path).items():
         assert torch.isfinite(tensor).all(), name
     with pytest.raises(InputError, match="already holds a run; choose another folder, or continue it with --resume"):
@@ -109,7 +118,11 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, clips, reader):
     out = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt, match="stopped at step 3; continue with --resume from .*checkpoint.pt"):
         train(recipe(reader), out, progress=False, data=Stopping(clips, 3))
-    assert sorted(file.name for file in out.iterdir()) == ["checkpoint.pt", "log.csv", "run.json"]  # nothing half-written
+    assert sorted(file.name for file in out.iterdir()) == [
+        "checkpoint.pt",
+        "log.csv",
+        "run.json",
+    ]  # nothing half-written
     torch.manual_seed(99)  # another process has another history
     parts = weights_of(train(recipe(reader), out, resume=True, progress=False, data=clips))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -471,9 +471,11 @@ def test_grey_index_masks(tmp_path, ids):
 def test_254_objects_and_low_bit_grey(tmp_path):
     every = np.arange(35 * 51, dtype=np.int64).reshape(35, 51) % 255
     assert len(read_mask(save_grey(tmp_path / "all.png", every)).ids) == 254
+
     # A 4-bit grey PNG by hand, as Pillow writes none: two rows 0 1 2 0.
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     header = struct.pack(">IIBBBBB", 4, 2, 4, 0, 0, 0, 0)
     rows = zlib.compress(b"\x00\x01\x20" * 2)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

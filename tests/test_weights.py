@@ -32,7 +32,9 @@ def test_round_trip(tmp_path, reader):
     assert torch.equal(torch.random.get_rng_state(), state)  # loading draws no random numbers of the caller's
     assert not again.training and again.preset == "tiny"
     assert type(again.reader) is type(network.reader) and again.reader.settings() == network.reader.settings()
-    assert all(torch.equal(x, y) for x, y in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(x, y) for x, y in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     clip = make_clip(7, frames=3, size=(32, 48))
     results = [segment(n, clip.frames, {0: clip.index_masks[0]}).probabilities for n in (network, again)]
     assert torch.equal(*results)
@@ -93,7 +95,11 @@ def test_weights_of_another_network(file):
 
 def test_a_network_of_a_later_version(tmp_path):
     path = tmp_path / "later.safetensors"
-    metadata = {"format": "tmrn_edu", "network": json.dumps(["XYZ", "tiny"]), "reader": json.dumps(["SpaceTimeReader", {}])}
+    metadata = {
+        "format": "tmrn_edu",
+        "network": json.dumps(["XYZ", "tiny"]),
+        "reader": json.dumps(["SpaceTimeReader", {}]),
+    }
     save_file({"x": torch.zeros(2)}, path, metadata)
     with pytest.raises(InputError, match="holds XYZ tiny with SpaceTimeReader; this version knows .*'STCN', 'tiny'"):
         load(path)

@@ -16,13 +16,30 @@ weights b t q then sum to one over t.
     te.metrics.score(result.index_masks, clip.index_masks)
 """
 
-from tmrn_edu import check, data, decoder, encoders, errors, evaluate, inference, losses, masks, memory, metrics, networks, train, viz, weights
+from tmrn_edu import (
+    check,
+    data,
+    decoder,
+    encoders,
+    errors,
+    evaluate,
+    evaluate_clips,
+    inference,
+    losses,
+    masks,
+    memory,
+    metrics,
+    networks,
+    train,
+    viz,
+    weights,
+)
 from tmrn_edu.errors import InputError
 from tmrn_edu.inference import Look, Segmentation, Segmenter, look, segment
 from tmrn_edu.weights import list_networks, load, save_network
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "Look", "Segmentation", "Segmenter", "check", "data", "decoder", "encoders", "errors", "evaluate", "inference",
+    "InputError", "Look", "Segmentation", "Segmenter", "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "inference",
     "list_networks", "load", "look", "losses", "masks", "memory", "metrics", "networks", "save_network", "segment", "train", "viz", "weights",
 ]  # fmt: skip

@@ -27,7 +27,9 @@ class ClipScores:
     J_true_memory: np.ndarray  # region similarity, true memories
 
 
-def held_out_clips(level: str, count: int, frames: int = 8, size: tuple[int, int] = (96, 96), first_seed: int = 0) -> list[Clip]:
+def held_out_clips(
+    level: str, count: int, frames: int = 8, size: tuple[int, int] = (96, 96), first_seed: int = 0
+) -> list[Clip]:
     """Clips that no training draws: seeds `first_seed` .. `first_seed + count - 1`, all below the first training seed."""
     if first_seed + count > FIRST_TRAINING_SEED:
         raise ValueError(f"seeds up to {first_seed + count} asked for, held-out seeds end at {FIRST_TRAINING_SEED}")
@@ -88,7 +90,9 @@ def look_pck(seen, clip: Clip, threshold: float = 4.0) -> float:
     for t, affinity in zip(seen.memory, seen.insides.affinity[0], strict=True):
         true = clip.correspondence(seen.query, t)
         best = affinity.argmax(dim=0)  # of m, for each q
-        found.append(rearrange(seen.cell_to_pixel(torch.stack([best // width, best % width]).float()), "yx q -> q yx")[target])
+        found.append(
+            rearrange(seen.cell_to_pixel(torch.stack([best // width, best % width]).float()), "yx q -> q yx")[target]
+        )
         offset = centres[target] - torch.stack([y, x], -1)[target]  # cell centres lie between pixels
         truth.append(true.positions[y, x][target] + offset)
         visible.append(true.visible[y, x][target])

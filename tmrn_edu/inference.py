@@ -11,12 +11,18 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tmrn_edu.errors import InputError
-from tmrn_edu.masks import index_to_object_masks, pad_to_stride, probabilities_to_index_mask, soft_aggregation_logits, unpad
+from tmrn_edu.masks import (
+    index_to_object_masks,
+    pad_to_stride,
+    probabilities_to_index_mask,
+    soft_aggregation_logits,
+    unpad,
+)
 from tmrn_edu.memory.readers import Insides, Readout
 from tmrn_edu.memory.working import MemoryFrame, WorkingMemory
 
@@ -39,7 +45,11 @@ class FrameSegmentation:
 
 
 def segment_frame(
-    network: nn.Module, frames: Float[Tensor, "b 3 H W"], memories: Sequence[Sequence[MemoryFrame]], index: int, insides: bool = False
+    network: nn.Module,
+    frames: Float[Tensor, "b 3 H W"],
+    memories: Sequence[Sequence[MemoryFrame]],
+    index: int,
+    insides: bool = False,
 ) -> FrameSegmentation:
     """Masks of one frame, from memory.
 
@@ -51,7 +61,9 @@ def segment_frame(
     features = network.encode(padded)
     readouts = tuple(network.read(features, memory, index, insides) for memory in memories)
     object_logits = torch.cat([network.decode(readout, features) for readout in readouts], dim=1)
-    object_logits = object_logits.to(torch.promote_types(object_logits.dtype, torch.float32))  # half cannot hold 1 - 1e-7
+    object_logits = object_logits.to(
+        torch.promote_types(object_logits.dtype, torch.float32)
+    )  # half cannot hold 1 - 1e-7
     logits = soft_aggregation_logits(unpad(object_logits, padding).sigmoid())
     return FrameSegmentation(logits, readouts, features)
 
@@ -140,7 +152,9 @@ class Segmenter:
     ):
         if memory_every < 1:
             raise InputError(f"memory_every is {memory_every}, expected at least 1")
-        torch.set_flush_denormal(True)  # the tails of sharp softmaxes are denormal numbers, several times slower on a CPU
+        torch.set_flush_denormal(
+            True
+        )  # the tails of sharp softmaxes are denormal numbers, several times slower on a CPU
         self.network = network.to(device).eval() if device is not None else network.eval()
         self.device = next(network.parameters()).device
         self.memory_every, self.max_frames = memory_every, max_frames
@@ -298,15 +312,21 @@ def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[i
     memory = tuple(sorted(int(t) for t in memory))
     outside = [t for t in (query, *memory) if not 0 <= t < len(frames)]
     if outside or not memory:
-        raise InputError(f"frames {outside or 'none'} asked for, expected at least one memory frame, all from 0 to {len(frames) - 1}")
+        raise InputError(
+            f"frames {outside or 'none'} asked for, expected at least one memory frame, all from 0 to {len(frames) - 1}"
+        )
     ids = [int(i) for i in index_masks[list(memory)].unique() if 0 < i != VOID]
     if not ids:
-        raise InputError(f"masks of the memory frames {memory} hold no object, expected at least one label from 1 to {MAX_OBJECTS}")
+        raise InputError(
+            f"masks of the memory frames {memory} hold no object, expected at least one label from 1 to {MAX_OBJECTS}"
+        )
     network.eval()
     device = next(network.parameters()).device
     picture = {t: rearrange(check_frame(frames[t], t), "c H W -> 1 c H W").to(device) for t in (query, *memory)}
     stored = [
-        memorize_frame(network, picture[t], index_to_object_masks(index_masks[t : t + 1], ids).to(device), t, exact=t == memory[0])
+        memorize_frame(
+            network, picture[t], index_to_object_masks(index_masks[t : t + 1], ids).to(device), t, exact=t == memory[0]
+        )
         for t in memory
     ]
     result = segment_frame(network, picture[query], [stored], query, insides=True)
@@ -334,9 +354,13 @@ def check_frame(frame, index: int) -> Float[Tensor, "3 H W"]:
         if not torch.isfinite(frame).all():
             raise InputError(f"frame {index} holds NaN or infinite values, expected RGB in [0, 1]")
         if frame.min() < 0 or frame.max() > 1:
-            raise InputError(f"frame {index} has values from {frame.min():.3g} to {frame.max():.3g}, expected RGB in [0, 1]")
+            raise InputError(
+                f"frame {index} has values from {frame.min():.3g} to {frame.max():.3g}, expected RGB in [0, 1]"
+            )
         return frame
-    raise InputError(f"frame {index} is {frame.dtype} of shape {tuple(frame.shape)}, expected uint8 H W 3 or float 3 H W")
+    raise InputError(
+        f"frame {index} is {frame.dtype} of shape {tuple(frame.shape)}, expected uint8 H W 3 or float 3 H W"
+    )
 
 
 def check_index_mask(index_mask, size: tuple[int, int], index: int) -> UInt8[Tensor, "H W"]:
@@ -349,9 +373,13 @@ def check_index_mask(index_mask, size: tuple[int, int], index: int) -> UInt8[Ten
     mask = mask.to(torch.int64)  # 16-bit files are fine as long as their labels are
     labels = mask.unique().tolist()
     if labels[0] < 0 or labels[-1] > 255:
-        raise InputError(f"mask of frame {index} has labels from {labels[0]} to {labels[-1]}, expected 0 to {MAX_OBJECTS} (and 255 for void)")
+        raise InputError(
+            f"mask of frame {index} has labels from {labels[0]} to {labels[-1]}, expected 0 to {MAX_OBJECTS} (and 255 for void)"
+        )
     if not [i for i in labels if 0 < i != VOID]:
-        raise InputError(f"mask of frame {index} holds no object (labels found: {labels}), expected at least one label from 1 to {MAX_OBJECTS}")
+        raise InputError(
+            f"mask of frame {index} holds no object (labels found: {labels}), expected at least one label from 1 to {MAX_OBJECTS}"
+        )
     return mask.to(torch.uint8).cpu()
 
 
@@ -365,7 +393,9 @@ def _stack(frames: list[Tensor]) -> Tensor:
 def _check_request(frames, masks: Mapping) -> None:
     count = len(frames) if frames.ndim else 0
     if not count or frames.ndim != 4:
-        raise InputError(f"frames have shape {tuple(frames.shape)}, expected uint8 t H W 3 or float t 3 H W with at least one frame")
+        raise InputError(
+            f"frames have shape {tuple(frames.shape)}, expected uint8 t H W 3 or float t 3 H W with at least one frame"
+        )
     if not masks:
         raise InputError("no mask was given, expected at least one: {frame number: index mask}")
     size = tuple(check_frame(frames[0], 0).shape[-2:])
@@ -382,5 +412,7 @@ def _shrink(picture: Float[Tensor, "3 H W"], short_side: int | None) -> Tensor:
         return picture
     scale = short_side / min(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = F.interpolate(rearrange(picture, "c H W -> 1 c H W"), size=size, mode="bilinear", antialias=True, align_corners=False)
+    small = F.interpolate(
+        rearrange(picture, "c H W -> 1 c H W"), size=size, mode="bilinear", antialias=True, align_corners=False
+    )
     return small[0]

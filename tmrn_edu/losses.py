@@ -1,13 +1,14 @@
 """Training losses: bootstrapped cross-entropy, dice, and the auxiliary loss on the mask that is read out."""
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def bootstrapped_cross_entropy(logits: Float[Tensor, "b l H W"], labels: Int[Tensor, "b H W"], share: float = 1.0) -> Float[Tensor, ""]:
+def bootstrapped_cross_entropy(
+    logits: Float[Tensor, "b l H W"], labels: Int[Tensor, "b H W"], share: float = 1.0
+) -> Float[Tensor, ""]:
     """Cross-entropy over the hardest pixels of each clip.
 
     mean over the int(share * H W) pixels with the largest -log softmax(logits)[label]; share 1 is plain cross-entropy.

@@ -51,7 +51,9 @@ def soft_aggregation_logits(object_probabilities: Float[Tensor, "b o H W"]) -> F
     Shapes: `b o H W` in [0, 1] -> `b l H W` with l = o + 1, background first. Losses take these logits.
     Source: STM (Oh et al., ICCV 2019), "Multi-object Segmentation"; the clamp is the authors' code.
     """
-    precise = object_probabilities.to(torch.promote_types(object_probabilities.dtype, torch.float32))  # half rounds 1 - 1e-7 to 1
+    precise = object_probabilities.to(
+        torch.promote_types(object_probabilities.dtype, torch.float32)
+    )  # half rounds 1 - 1e-7 to 1
     background = reduce(1 - precise, "b o H W -> b 1 H W", "prod")
     labels = torch.cat([background, precise], dim=1).clamp(ODDS_EPS, 1 - ODDS_EPS)
     return torch.log(labels / (1 - labels))

@@ -5,7 +5,7 @@
     figures/*.png               one query pixel: its trajectory through the memory, and its affinities
     report.html                 all of it on one page, in plain words, with an explorer to click in
 
-The clip is a held-out synthetic one and was *chosen* out of some forty: a look-alike passes in front of the target, and the networks
+The clip is a held-out synthetic one and was *chosen* by eye out of 76: a look-alike passes in front of the target, and the networks
 behave differently. What they do on average, the records of the shipped networks say; the report repeats them. Ours.
 """
 
@@ -54,7 +54,7 @@ class TourResult:
     J: float  # region similarity of the target, DAVIS rule: first and last frame not counted
     F: float  # boundary accuracy, likewise
     J_true_memory: float  # J when every memory frame has its true mask: what a read is worth by itself
-    pck: float  # share of positions along the target's trajectories within 4 pixels of the truth
+    pck: float  # share of the best matches of the target's cells that lie within 4 pixels of the truth
     frames_per_second: float  # here, now, with whatever else this machine is doing
     look: Look  # one frame, read from all earlier ones with true masks
 
@@ -234,7 +234,7 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
         report.paragraph(
             f"{len(clip.frames)} frames of {height} x {width} pixels, synthetic, so that the true path of every pixel is "
             f"known: {SCENES[clip.level]}. Only the target is asked for (tinted; mask of frame 0 given). No network was trained "
-            f"on this clip, `make_clip({clip.seed}, {clip.level!r})`. It was chosen out of some forty because the networks "
+            f"on this clip, `make_clip({clip.seed}, {clip.level!r})`. It was chosen by eye out of 76 because the networks "
             "behave differently on it: it is instructive, not typical."
         ),
         report.picture(
@@ -248,16 +248,19 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
         report.paragraph(
             "J is the overlap of found and true mask (intersection over union), F the agreement of their outlines; 1 is "
             "perfect. “J, true memories”: the memory is given true masks of all earlier frames instead of the network's own, "
-            "so that no mistake is handed on; it tells what the reading alone is worth. “Trajectory PCK”: of all positions "
-            "along the trajectories of the target's cells in the last frame, the share within 4 pixels of the truth. A "
+            "so that no mistake is handed on; it tells what the reading alone is worth. “Trajectory PCK”: of the best "
+            "matches of the target's cells in the last frame, one per memory frame, the share within 4 pixels of the truth. A "
             "network can find better masks with worse positions: the mask only asks whether the pixels it looks at belong to "
             "the target, not whether they are the very same ones. Frames per second: on the machine that made this page."
         ),
         report.heading("One pixel, looked up in memory"),
         report.paragraph(
-            f"Take pixel {pixel} (row, column) of frame {query}. It was picked by a rule: where the baseline loses the true path by "
-            "most while the others keep it. So it shows how the readers differ, not how often. Mean distance between its path and the true "
-            "one: " + ", ".join(f"`{name}` {error:.1f} pixels" for name, error in errors.items()) + "."
+            f"Take pixel {pixel} (row, column) of frame {query}, and give the memory the true masks of all frames before it. The "
+            "frame was chosen like the clip; the pixel was picked by a rule: where the baseline loses the true path by most while "
+            "the others keep it. So it shows "
+            "how the readers differ, not how often. Mean distance between its path and the true one: "
+            + ", ".join(f"`{name}` {error:.1f} pixels" for name, error in errors.items())
+            + "."
         ),
         report.picture(
             pictures["trajectory"],

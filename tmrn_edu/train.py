@@ -87,7 +87,9 @@ def curriculum(settings: TrainSettings, step: int) -> Stage:
     )
 
 
-def clip_loss(network: nn.Module, results: list[FrameSegmentation], batch: Batch, settings: TrainSettings, hard_pixels: float) -> torch.Tensor:
+def clip_loss(
+    network: nn.Module, results: list[FrameSegmentation], batch: Batch, settings: TrainSettings, hard_pixels: float
+) -> torch.Tensor:
     """Mean over the segmented frames of bootstrapped cross-entropy + dice + the auxiliary loss on the read-out mask."""
     losses = []
     for t, result in enumerate(results, start=1):
@@ -96,7 +98,9 @@ def clip_loss(network: nn.Module, results: list[FrameSegmentation], batch: Batch
         loss = bootstrapped_cross_entropy(result.logits, labels, hard_pixels)
         loss = loss + settings.dice * dice_loss(result.probabilities[:, 1:], truth)
         if network.mask_channels and settings.readout_mask:
-            on_grid, _ = pad_to_stride(truth, network.stride)  # as the frame was, before its key's grid was laid over it
+            on_grid, _ = pad_to_stride(
+                truth, network.stride
+            )  # as the frame was, before its key's grid was laid over it
             loss = loss + settings.readout_mask * readout_mask_loss(network.readout_mask(result.readouts[0]), on_grid)
         losses.append(loss)
     return torch.stack(losses).mean()
@@ -126,7 +130,14 @@ def train(
     rows = _read_log(out / "log.csv", first)
     step = first
     try:
-        bar = tqdm(range(first, settings.steps), desc=recipe.name, unit="step", disable=not progress, initial=first, total=settings.steps)
+        bar = tqdm(
+            range(first, settings.steps),
+            desc=recipe.name,
+            unit="step",
+            disable=not progress,
+            initial=first,
+            total=settings.steps,
+        )
         for step in bar:
             stage = curriculum(settings, step)
             for group in optimiser.param_groups:
@@ -170,7 +181,9 @@ def _open_run(out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.op
         found = json.loads(settings_file.read_text())
         if found != description:
             different = [k for k, v in description["settings"].items() if found["settings"].get(k) != v] or ["recipe"]
-            raise InputError(f"{out} holds a run of {found['recipe']} with other {', '.join(different)}; expected {recipe.name} as asked for")
+            raise InputError(
+                f"{out} holds a run of {found['recipe']} with other {', '.join(different)}; expected {recipe.name} as asked for"
+            )
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
@@ -183,7 +196,9 @@ def _open_run(out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.op
     return 0
 
 
-def _save_checkpoint(out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.optim.Optimizer, step: int, rows: list[dict]) -> None:
+def _save_checkpoint(
+    out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.optim.Optimizer, step: int, rows: list[dict]
+) -> None:
     with atomic_path(out / "log.csv") as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=["step", "loss", "lr"])
         writer.writeheader()

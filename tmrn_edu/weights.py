@@ -64,16 +64,26 @@ def load(name: str | os.PathLike) -> nn.Module:
     if str(name) in names:  # also when a run's folder of that name lies here
         path = _folder() / f"{name}.safetensors"
     elif path.suffix != ".safetensors" and not path.is_file():
-        raise InputError(f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file")
+        raise InputError(
+            f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file"
+        )
     state, metadata = _read(path)
     kind, preset = json.loads(metadata["network"])
     reader, settings = json.loads(metadata["reader"])
     if (kind, preset) not in NETWORKS or reader not in READERS:
-        raise InputError(f"{path} holds {kind} {preset} with {reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}")
+        raise InputError(
+            f"{path} holds {kind} {preset} with {reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}"
+        )
     if not hasattr(similarity, settings["similarity"]):
-        raise InputError(f"{path} reads by similarity {settings['similarity']!r}, which memory.similarity does not have")
-    with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's random numbers stay as they are
-        network = NETWORKS[kind, preset](READERS[reader](**settings | {"similarity": getattr(similarity, settings["similarity"])}))
+        raise InputError(
+            f"{path} reads by similarity {settings['similarity']!r}, which memory.similarity does not have"
+        )
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # building draws initial weights; the caller's random numbers stay as they are
+        network = NETWORKS[kind, preset](
+            READERS[reader](**settings | {"similarity": getattr(similarity, settings["similarity"])})
+        )
     fit(network, state, path)
     return network.eval()
 
@@ -90,13 +100,18 @@ def fit(network: nn.Module, state: dict[str, torch.Tensor], origin: object) -> N
     ]
     if wrong := missing + extra + shapes:
         more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-        raise InputError(f"{origin} does not fit {type(network).__name__} ({network.preset}): {'; '.join(wrong[:6])}{more}")
+        raise InputError(
+            f"{origin} does not fit {type(network).__name__} ({network.preset}): {'; '.join(wrong[:6])}{more}"
+        )
     network.load_state_dict(state)
 
 
 def list_networks() -> list[NetworkInfo]:
     """The networks shipped in the package. Source: their records in `tmrn_edu/weights/`."""
-    return [NetworkInfo(**{k: json.loads(file.read_text())[k] for k in NetworkInfo.__dataclass_fields__}) for file in sorted(_folder().glob("*.json"))]
+    return [
+        NetworkInfo(**{k: json.loads(file.read_text())[k] for k in NetworkInfo.__dataclass_fields__})
+        for file in sorted(_folder().glob("*.json"))
+    ]
 
 
 def _folder() -> Path:
@@ -113,5 +128,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is no whole safetensors file ({error})") from None
     if metadata.get("format") != "tmrn_edu":
-        raise InputError(f"{path} was not written by tmrn_edu (metadata: {sorted(metadata) or 'none'}), expected a file of save_network")
+        raise InputError(
+            f"{path} was not written by tmrn_edu (metadata: {sorted(metadata) or 'none'}), expected a file of save_network"
+        )
     return state, metadata

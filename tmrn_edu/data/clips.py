@@ -53,7 +53,9 @@ class SyntheticClips:
         frames asked for do not fit into a video.
         """
         if (frames - 1) * max_gap + 1 > self.length:
-            raise ValueError(f"{frames} frames with gaps up to {max_gap} need {(frames - 1) * max_gap + 1} video frames, videos have {self.length}")
+            raise ValueError(
+                f"{frames} frames with gaps up to {max_gap} need {(frames - 1) * max_gap + 1} video frames, videos have {self.length}"
+            )
         rng = np.random.default_rng([self.seed, step])
         gaps = rng.integers(1, max_gap + 1, size=frames - 1)
         indices = np.concatenate([[0], np.cumsum(gaps)])
@@ -80,6 +82,8 @@ class SyntheticClips:
 
     def _make(self, number: int) -> None:
         if not self._made[number]:
-            clip = make_clip(FIRST_TRAINING_SEED + self.seed * self.count + number, LEVEL_MIX[number % 4], self.length, self.size)
+            clip = make_clip(
+                FIRST_TRAINING_SEED + self.seed * self.count + number, LEVEL_MIX[number % 4], self.length, self.size
+            )
             self._frames[number], self._masks[number] = clip.frames.numpy(), clip.index_masks.numpy()
             self._made[number] = True

@@ -19,8 +19,17 @@ from PIL import Image, ImageOps
 from tmrn_edu.errors import InputError
 
 # What Pillow raises on damaged files (its UnidentifiedImageError is an OSError). One list, so that every reader agrees.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error,
-           Image.DecompressionBombError)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def natural_key(name: str) -> tuple:

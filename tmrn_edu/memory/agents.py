@@ -14,7 +14,6 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
-
 # Pixels closer than this to the mean key have no direction: their cosines shrink to 0, and their gradients stay below 1e6.
 SHORTEST_KEY = 1e-6
 
@@ -72,7 +71,9 @@ class Agents(nn.Module):
     def __init__(self, key_channels: int, count: int = 8, tau: float = 0.1):
         super().__init__()
         if count < 2 or count % 2 or count > 2 * key_channels:
-            raise ValueError(f"{count} agents asked for, expected an even number from 2 to {2 * key_channels} (both signs of a direction)")
+            raise ValueError(
+                f"{count} agents asked for, expected an even number from 2 to {2 * key_channels} (both signs of a direction)"
+            )
         self.count = count
         self.to_query = nn.Linear(key_channels, key_channels, bias=False)
         self.to_key = nn.Linear(key_channels, key_channels, bias=False)
@@ -96,6 +97,8 @@ class Agents(nn.Module):
         return self._likelihood(key, description.mean, description.agents)
 
     def _likelihood(self, key: Tensor, mean: Tensor, agents: Tensor) -> Tensor:
-        centred = F.normalize(rearrange(key, "b ck h w -> b ck (h w)") - rearrange(mean, "b ck -> b ck 1"), dim=1, eps=SHORTEST_KEY)
+        centred = F.normalize(
+            rearrange(key, "b ck h w -> b ck (h w)") - rearrange(mean, "b ck -> b ck 1"), dim=1, eps=SHORTEST_KEY
+        )
         cosine = einsum(F.normalize(agents, dim=-1), centred, "b a ck, b ck m -> b a m")
         return (cosine / self.log_tau.exp()).softmax(dim=1)

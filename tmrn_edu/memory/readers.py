@@ -111,7 +111,10 @@ class SpaceTimeReader(nn.Module):
         positions = max(frame.key[0, 0].numel() for frame in memory)
         count = min(height, math.ceil(len(query.key) * positions * height * width / BLOCK))
         rows = math.ceil(height / count)  # blocks of about equal size
-        blocks = [self._read_block(newest_first, query, top, min(top + rows, height), insides) for top in range(0, height, rows)]
+        blocks = [
+            self._read_block(newest_first, query, top, min(top + rows, height), insides)
+            for top in range(0, height, rows)
+        ]
         value = torch.cat([block[0] for block in blocks], dim=-2).contiguous()
         return Readout(value, _join_insides(newest_first, [block[1] for block in blocks]) if insides else None)
 
@@ -205,7 +208,9 @@ class TrajectoryReader(SpaceTimeReader):
         self.evidence, self.chained, self.top_k_per_frame = evidence, chain, not evidence
         self.agents = Agents(key_channels, agents) if agents else None
         self.rectify = nn.Parameter(torch.tensor(float(rectify))) if agents else None  # lambda
-        self.attention = TrajectoryAttention(key_channels, value_channels, zero=attention_from_zero) if attention else None
+        self.attention = (
+            TrajectoryAttention(key_channels, value_channels, zero=attention_from_zero) if attention else None
+        )
         self.beta = nn.Parameter(torch.zeros(())) if chain else None
         self.age = AgeBias() if age else None
         self._options = {
@@ -224,7 +229,9 @@ class TrajectoryReader(SpaceTimeReader):
 
         Put into a trained network it changes no output (identity 1), and can be trained from there [ours].
         """
-        return cls(key_channels, value_channels, **{"rectify": 0.0, "evidence": True, "attention_from_zero": True} | options)
+        return cls(
+            key_channels, value_channels, **{"rectify": 0.0, "evidence": True, "attention_from_zero": True} | options
+        )
 
     @classmethod
     def chained(cls, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
@@ -275,9 +282,13 @@ def _check(memory: Sequence[MemoryFrame], query: Query) -> None:
         raise ValueError(f"memory holds 0 frames, expected at least 1 to read for frame {query.index}")
     for frame in memory:
         if frame.key.shape[1] != query.key.shape[1]:
-            raise ValueError(f"memory key of frame {frame.index} has {frame.key.shape[1]} channels, query key has {query.key.shape[1]}")
+            raise ValueError(
+                f"memory key of frame {frame.index} has {frame.key.shape[1]} channels, query key has {query.key.shape[1]}"
+            )
         if frame.key.shape[0] != query.key.shape[0]:
-            raise ValueError(f"memory key of frame {frame.index} has batch {frame.key.shape[0]}, query key has {query.key.shape[0]}")
+            raise ValueError(
+                f"memory key of frame {frame.index} has batch {frame.key.shape[0]}, query key has {query.key.shape[0]}"
+            )
         if frame.value.shape[1:3] != memory[0].value.shape[1:3]:
             raise ValueError(
                 f"memory value of frame {frame.index} has objects and channels {tuple(frame.value.shape[1:3])}, "

@@ -93,9 +93,9 @@ class STCN(nn.Module):
     differ in nothing but their reader. Batch normalisation keeps its statistics also in training (the authors' code;
     its gains and shifts do train).
 
-    Attributes: `stride` (frames must be multiples of it), `cell` (pixels per cell of the key's grid), `short_side`
-    (frame size at which the network works best, None: any), `preset` (its name in weight files), `key_channels`, `value_channels`, `mask_channels` (how many
-    last value channels hold the mask).
+    Attributes: `stride` (frames must be multiples of it), `cell` (pixels per cell of the key's grid), `short_side` (frame
+    size at which the network works best, None: any), `preset` (its name in weight files), `key_channels`,
+    `value_channels`, `mask_channels` (how many last value channels hold the mask).
     """
 
     def __init__(self, reader: nn.Module | None = None, parts: Parts | None = None):
