@@ -1,7 +1,7 @@
 """Time and memory of reading a memory: the plain einsum beside the readers, in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/read.py            plain and merged read, t = 1, 4, 8, 16; TMRN's presets; top-k
-    OMP_NUM_THREADS=2 python benchmarks/read.py --frames 8 --repeats 9
+    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python benchmarks/read.py --frames 8       waiting threads must not count
 
 One object, float32, 30 x 54 positions (a 480p frame at stride 16), 64 key and 512 value channels. *plain* is the read as equations have it:
 similarity to all (t m), one softmax, one einsum. *merged* is `SpaceTimeReader`, which walks over the frames (method, section 5b); the rest are
