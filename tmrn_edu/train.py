@@ -98,9 +98,7 @@ def clip_loss(
         loss = bootstrapped_cross_entropy(result.logits, labels, hard_pixels)
         loss = loss + settings.dice * dice_loss(result.probabilities[:, 1:], truth)
         if network.mask_channels and settings.readout_mask:
-            on_grid, _ = pad_to_stride(
-                truth, network.stride
-            )  # as the frame was, before its key's grid was laid over it
+            on_grid, _ = pad_to_stride(truth, network.stride)  # as the frame was, whose key's grid this is
             loss = loss + settings.readout_mask * readout_mask_loss(network.readout_mask(result.readouts[0]), on_grid)
         losses.append(loss)
     return torch.stack(losses).mean()
