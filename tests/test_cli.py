@@ -448,11 +448,12 @@ def test_train_takes_any_setting_by_name(tmp_path, capsys):
     assert (settings["steps"], settings["lr"], settings["short_frames"], settings["dice"]) == (2, 1e-3, 2, 0.5)
     assert isinstance(load(out / "network.safetensors"), STCN)
     assert "already holds a run" in refused(capsys, "train", "stcn_tiny", "--out", out, *QUICK)
-    assert "other lr" in refused(capsys, "train", "stcn_tiny", "--out", out, *QUICK, "--save-every=1", "--resume")
+    other = refused(capsys, "train", "stcn_tiny", "--out", out, "--lr=5e-3", "--device=cpu", "--resume")
+    assert "stcn-tiny with lr 0.001, asked for is stcn-tiny with lr 0.005" in other
     assert "nothing to resume" in refused(capsys, "train", "stcn_tiny", "--out", tmp_path / "none", "--resume")
     longer = ["--max-gap=2", "--short-share=0", "--frames=7"]
     line = refused(capsys, "train", "stcn_tiny", "--out", tmp_path / "long", *QUICK, *longer)
-    assert "7 frames with gaps up to 2 need 13" in line
+    assert "7 frames with gaps up to 2, expected 2 frames or more within videos of 8" in line
 
 
 def test_ctrl_c_in_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
@@ -468,7 +469,8 @@ def test_ctrl_c_in_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run" / "network.safetensors").exists()
     monkeypatch.undo()
     monkeypatch.setenv("TMRN_PROGRESS", "0")
-    assert call(capsys, "train", "stcn_tiny", "--out", tmp_path / "run", *QUICK, "--save-every=1", "--resume")[0] == 0
+    words = ["train", "stcn_tiny", "--out", tmp_path / "run", "--device=cpu", "--resume"]
+    assert call(capsys, *words)[0] == 0  # the settings are those with which the run began
 
 
 # ------------------------------------------------------------------------------------------------ real clips, if there

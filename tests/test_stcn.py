@@ -382,3 +382,8 @@ def test_training_pass_agrees_with_the_authors_code(full):
     probabilities = full.decode(readout, one[2]).sigmoid()
     assert_agrees(npz, "logits", soft_aggregation_logits(probabilities))
     assert_agrees(npz, "prob", soft_aggregation(probabilities)[:, 1:])
+
+
+def test_a_reader_for_other_channels_is_refused():
+    with pytest.raises(ValueError, match=r"the reader has key_channels 64, STCN \(tiny\) has 32"):
+        STCN.tiny(TrajectoryReader.paper(64, 512))

@@ -36,7 +36,7 @@ class Stopping(SyntheticClips):
     """Clips at which somebody presses Ctrl-C after some batches."""
 
     def __init__(self, clips, after):
-        super().__init__(1, size=(32, 32))
+        super().__init__(SMALL.clips, size=(32, 32))
         self.clips, self.left = clips, after
 
     def batch(self, *arguments):
@@ -156,9 +156,9 @@ def test_interrupted_while_writing(tmp_path, clips, monkeypatch):
 
 def test_resuming_another_run(tmp_path, clips):
     train(recipe(steps=1), tmp_path, progress=False, data=clips)
-    with pytest.raises(InputError, match="holds a run of small with other steps, lr; expected small as asked for"):
+    with pytest.raises(InputError, match="holds a run of small with steps 1, lr 0.002, asked for is small with steps 4, lr 1.0"):
         train(recipe(lr=1.0), tmp_path, resume=True, progress=False, data=clips)
-    with pytest.raises(InputError, match="holds a run of small with other recipe; expected other"):
+    with pytest.raises(InputError, match="holds a run of small with the same settings, asked for is other with the same settings"):
         train(recipe(name="other", steps=1), tmp_path, resume=True, progress=False, data=clips)
 
 
@@ -191,3 +191,42 @@ def test_a_tiny_network_overfits_one_clip(clips, reader):
     truth = batch.object_masks[:, 0, 1:].long()
     overlap = ((found == 1) & (truth == 1)).sum() / ((found == 1) | (truth == 1)).sum()
     assert overlap > 0.9, float(overlap)
+
+
+class Plain(SpaceTimeReader):
+    """A reader of somebody's own: every frame counts alike."""
+
+    def temporal_score(self, step, query_key, aligned_value):
+        return torch.zeros_like(step.affinity.evidence)
+
+
+class Secretive(Plain):
+    settings = None
+
+
+def test_a_reader_of_ones_own_is_trained_and_loaded(tmp_path, clips):
+    path = train(recipe(Plain), tmp_path / "run", progress=False, data=clips)
+    with pytest.raises(InputError, match=r"with Plain; .*load\(file, reader=...\)"):
+        load(path)
+    network = load(path, reader=Plain())
+    assert isinstance(network.reader, Plain) and all(p.isfinite().all() for p in network.parameters())
+
+
+def test_a_reader_that_no_file_could_describe_is_refused_first(tmp_path, clips):
+    with pytest.raises(InputError, match=r"Secretive has no settings\(\)"):
+        train(recipe(Secretive), tmp_path / "run", progress=False, data=clips)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch": 9}, "a batch has 9 clips, the data set has 8"),
+        ({"frames": 5, "max_gap": 2}, "5 frames with gaps up to 2, expected .* within videos of 8"),
+        ({"short_frames": 1}, "1 frames with gaps up to 1, expected 2 frames or more"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_first(tmp_path, clips, options, message):
+    with pytest.raises(InputError, match=message):
+        train(recipe(**options), tmp_path / "run", progress=False, data=clips)
+    assert not (tmp_path / "run").exists()

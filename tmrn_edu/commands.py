@@ -4,6 +4,7 @@
 """
 
 import importlib
+import json
 import pkgutil
 from argparse import Namespace
 from dataclasses import replace
@@ -84,14 +85,23 @@ def run_train(arguments: Namespace) -> None:
     recipe = find_recipe(arguments.recipe)
     settings = {key.split()[1]: value for key, value in vars(arguments).items() if key.startswith("setting ")}
     given = {name: value for name, value in settings.items() if value is not None}
-    recipe = replace(recipe, settings=replace(recipe.settings, **given))
     out = Path("runs") / recipe.name if arguments.out is None else Path(arguments.out)
+    begun = settings_of_run(out) if arguments.resume else {}  # a run goes on as it began
+    recipe = replace(recipe, settings=replace(recipe.settings, **begun | given))
     device = find_device(arguments.device)
     try:
         path = train(recipe, out, resume=arguments.resume, device=device, progress=show_progress())
     except ValueError as error:  # settings that do not go together, such as more frames than a clip has
         raise InputError(str(error)) from error
     print(f"{recipe.name}: {recipe.settings.steps} steps, log in {out / 'log.csv'}\n{path}")
+
+
+def settings_of_run(out: Path) -> dict:
+    """The settings with which a run folder was begun; none where there is no run, which `train` then says."""
+    try:
+        return json.loads((out / "run.json").read_text())["settings"]
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def run_networks(arguments: Namespace) -> None:

@@ -262,6 +262,8 @@ def segment(
     `keep_probabilities=False` leaves them out, and a `Segmenter` keeps nothing at all. Raises InputError, before segmenting, for masks that are
     empty, of another size, or of frames that do not exist, and for frames that are no pictures. Source: method section 7.
     """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network is {network!r}, expected a network, such as tmrn_edu.load('stcn-tiny')")
     frames = frames if hasattr(frames, "shape") else _stack([torch.as_tensor(frame) for frame in frames])
     _check_request(frames, masks)
     count = len(frames)
@@ -330,6 +332,10 @@ def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[i
         for t in memory
     ]
     result = segment_frame(network, picture[query], [stored], query, insides=True)
+    if result.readouts[0].insides is None:
+        raise InputError(
+            f"{type(network.reader).__name__} returned no insides, expected memory.Insides when asked for them"
+        )
     padding = pad_to_stride(picture[query], network.stride)[1]
     return Look(
         frames=frames,
@@ -396,6 +402,8 @@ def _check_request(frames, masks: Mapping) -> None:
         raise InputError(
             f"frames have shape {tuple(frames.shape)}, expected uint8 t H W 3 or float t 3 H W with at least one frame"
         )
+    if not isinstance(masks, Mapping):
+        raise InputError(f"masks are a {type(masks).__name__}, expected a dict {{frame number: index mask}}")
     if not masks:
         raise InputError("no mask was given, expected at least one: {frame number: index mask}")
     size = tuple(check_frame(frames[0], 0).shape[-2:])

@@ -16,13 +16,13 @@ import torch
 import torch.nn as nn
 from tqdm.auto import tqdm
 
-from tmrn_edu.data.clips import Batch, SyntheticClips
+from tmrn_edu.data.clips import VIDEO_LENGTH, Batch, SyntheticClips
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
 from tmrn_edu.inference import FrameSegmentation, roll_out
 from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, hard_share, readout_mask_loss
 from tmrn_edu.masks import pad_to_stride
-from tmrn_edu.weights import save_network
+from tmrn_edu.weights import describe, save_network
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,14 @@ def train(
     Into `out` go the settings, a log (`log.csv`: step, loss, learning rate), a checkpoint every `save_every` steps, and at the end the weights.
     Every file appears whole or not at all. `resume=True` continues from the checkpoint, to the same weights as an unbroken run.
     `data`: clips to share between runs. Raises InputError when `out` already holds another run, or nothing to resume from; FloatingPointError
-    when the loss is not finite. Source: ours.
+    when the loss is not finite; before anything is written, InputError for settings that do not go together and for a reader that a weight
+    file could not describe (`weights.describe`). Source: ours.
     """
     settings, out = recipe.settings, Path(out)
     torch.set_flush_denormal(True)
     network = recipe.build(settings.seed).to(device).train()
+    describe(network)
+    _check_settings(settings, data)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     first = _open_run(out, recipe, network, optimiser, resume)
     data = SyntheticClips(settings.clips, size=(settings.size, settings.size), seed=0) if data is None else data
@@ -164,6 +167,18 @@ def train(
     return path
 
 
+def _check_settings(settings: TrainSettings, data: SyntheticClips | None) -> None:
+    """Every batch that the run will ask for can be made."""
+    clips, length = (settings.clips, VIDEO_LENGTH) if data is None else (data.count, data.length)
+    if settings.batch > clips:
+        raise InputError(f"a batch has {settings.batch} clips, the data set has {clips}; expected at least as many")
+    for frames, max_gap in ((settings.short_frames, 1), (settings.frames, settings.max_gap)):
+        if frames < 2 or (frames - 1) * max_gap + 1 > length:
+            raise InputError(
+                f"{frames} frames with gaps up to {max_gap}, expected 2 frames or more within videos of {length}"
+            )
+
+
 def _batch_number(settings: TrainSettings, step: int) -> int:
     """Batches of different seeds do not overlap."""
     return settings.seed * 1_000_000 + step
@@ -178,10 +193,13 @@ def _open_run(out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.op
             raise InputError(f"nothing to resume in {out}: expected {checkpoint.name} and {settings_file.name}")
         found = json.loads(settings_file.read_text())
         if found != description:
-            different = [k for k, v in description["settings"].items() if found["settings"].get(k) != v] or ["recipe"]
-            raise InputError(
-                f"{out} holds a run of {found['recipe']} with other {', '.join(different)}; expected {recipe.name} as asked for"
+            names = [k for k, v in description["settings"].items() if found["settings"].get(k) != v]
+            there, asked = (
+                f"{run['recipe']} with "
+                + (", ".join(f"{k} {run['settings'].get(k)}" for k in names) or "the same settings")
+                for run in (found, description)
             )
+            raise InputError(f"{out} holds a run of {there}, asked for is {asked}")
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])

@@ -38,27 +38,41 @@ class NetworkInfo:
     scores: dict  # as recorded when it was trained
 
 
+def describe(network: nn.Module, about: dict | None = None) -> dict[str, str]:
+    """The metadata of a weight file: which network, preset and reader, with which settings.
+
+    Raises InputError for a reader without `settings()`, the arguments that build it again, as plain data. Source: ours.
+    """
+    reader = type(network.reader).__name__
+    if not callable(getattr(network.reader, "settings", None)):
+        raise InputError(
+            f"{reader} has no settings(), expected one that returns its arguments as plain data: weight files keep them"
+        )
+    return {
+        "format": "tmrn_edu",
+        "network": json.dumps([type(network).__name__, network.preset]),
+        "reader": json.dumps([reader, network.reader.settings()]),
+        "about": json.dumps(about or {}),
+    }
+
+
 def save_network(network: nn.Module, path: str | os.PathLike, about: dict | None = None) -> None:
     """Writes a network's weights with what is needed to rebuild it; `about`: anything else worth keeping, as plain data.
 
     The file appears whole or not at all. Source: ours.
     """
-    metadata = {
-        "format": "tmrn_edu",
-        "network": json.dumps([type(network).__name__, network.preset]),
-        "reader": json.dumps([type(network.reader).__name__, network.reader.settings()]),
-        "about": json.dumps(about or {}),
-    }
+    metadata = describe(network, about)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata)
 
 
-def load(name: str | os.PathLike) -> nn.Module:
+def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
     """A network by the name of a shipped one (`list_networks`) or from a file that `save_network` wrote; in eval mode, on the CPU.
 
-    Raises InputError for an unknown name (naming those there are), a missing, truncated or foreign file, and weights that do not fit,
-    listing them. Source: method section 7.
+    `reader`: only for files of a network with a reader of your own, which this library cannot build: a new one of its kind,
+    whose weights are then loaded too. Raises InputError for an unknown name (naming those there are), a missing, truncated or
+    foreign file, and weights that do not fit, listing them. Source: method section 7.
     """
     path, names = Path(name), [info.name for info in list_networks()]
     if str(name) in names:  # also when a run's folder of that name lies here
@@ -69,21 +83,22 @@ def load(name: str | os.PathLike) -> nn.Module:
         )
     state, metadata = _read(path)
     kind, preset = json.loads(metadata["network"])
-    reader, settings = json.loads(metadata["reader"])
-    if (kind, preset) not in NETWORKS or reader not in READERS:
+    kind_of_reader, settings = json.loads(metadata["reader"])
+    if (kind, preset) not in NETWORKS or (reader is None and kind_of_reader not in READERS):
         raise InputError(
-            f"{path} holds {kind} {preset} with {reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}"
+            f"{path} holds {kind} {preset} with {kind_of_reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}; "
+            "give a reader of your own as load(file, reader=...)"
         )
-    if not hasattr(similarity, settings["similarity"]):
+    if reader is None and not hasattr(similarity, settings["similarity"]):
         raise InputError(
             f"{path} reads by similarity {settings['similarity']!r}, which memory.similarity does not have"
         )
     with torch.random.fork_rng(
         devices=[]
     ):  # building draws initial weights; the caller's random numbers stay as they are
-        network = NETWORKS[kind, preset](
-            READERS[reader](**settings | {"similarity": getattr(similarity, settings["similarity"])})
-        )
+        if reader is None:
+            reader = READERS[kind_of_reader](**settings | {"similarity": getattr(similarity, settings["similarity"])})
+        network = NETWORKS[kind, preset](reader)
     fit(network, state, path)
     return network.eval()
 

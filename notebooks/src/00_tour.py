@@ -172,13 +172,13 @@ te.viz.affinity_figure(looks, pixel)
 te.viz.trajectory_figure(looks, pixel, truth=clip)
 
 # %% [markdown]
-# How often is a question for all pixels of the target. For each, how many of its expected positions lie within 4 pixels of the true one?
+# How often is a question for all pixels of the target. For each we take the *best match* in every memory frame, the brightest cell: how many of these lie within 4 pixels of the true place?
 
 # %%
 from tmrn_edu.evaluate_clips import look_pck
 
 for name, look in looks.items():
-    print(f"{name:23} {look_pck(look, clip, threshold=4):.2f} of the positions are right to 4 pixels")
+    print(f"{name:23} {look_pck(look, clip, threshold=4):.2f} of the best matches are right to 4 pixels")
 
 # %% [markdown]
 # Now click. In a running notebook the picture below answers to clicks, drags and arrow keys; on a web page that shows no widgets you see it as a still.

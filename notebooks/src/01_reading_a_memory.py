@@ -19,7 +19,7 @@ _ = torch.set_grad_enabled(False)
 # %% [markdown]
 # ## The clip of this notebook
 #
-# Frames 0, 2 and 4 are **memory**: their masks are known. Frame 6 is the **query**: it has no mask, and its pixels ask. The magenta shape is a look-alike of the target.
+# Frames 0, 2 and 4 are **memory**: their masks are known. Frame 6 is the **query**: it has no mask, and its pixels ask. Below the target moves a second magenta shape, a look-alike; in frame 6 it is hidden behind the target.
 
 # %%
 clip = te.data.synthetic.make_clip(seed=23, level="medium")

@@ -198,7 +198,7 @@ both = torch.cat([description.likelihood, query_likelihood])
 draw.agent_figure(clip.frames[[4, 6]], both, ["memory frame 4", "query frame 6"])
 
 # %% [markdown]
-# The agents found a coarse segmentation that nobody taught them. The second picture is drawn with the agents of frame 4 too: the same parts answer to the same agents two frames later. Now find the look-alike below the target in frame 4. Which agent answers for it, and which for the target? Keep your observation for later.
+# The agents found a coarse segmentation that nobody taught them. The second picture is drawn with the agents of frame 4 too: the same parts answer to the same agents two frames later. Now find the look-alike below the target in frame 4. Which agent answers for it, and which for the target?
 #
 # ## The agent-level correlation
 #
@@ -394,7 +394,7 @@ cases = torch.stack([query_likelihood[0], naive_likelihood(frame_key, query_key)
 draw.agent_figure(clip.frames[[6, 6, 6]], cases, ["centred, cosine", "naive", "naive, keys moved"])
 
 # %% [markdown]
-# The first singular vector of uncentred keys is, nearly, the *mean* key, and it has by far the largest singular value. With moved keys every pixel answers to it, all likelihoods are alike, and $g = 1$ everywhere: $\log g = 0$, the rectification has switched itself off without an error message. (When such agents are trained, the collapse completes itself even without our help.)
+# The first singular vector of uncentred keys is, nearly, the *mean* key, and it has by far the largest singular value. With moved keys every pixel answers to it, all likelihoods are alike, and $g = 1$ everywhere: $\log g = 0$, the rectification has switched itself off without an error message.
 
 # %%
 collapsed = naive_likelihood(moved_key, moved_key), naive_likelihood(moved_key, moved_query)

@@ -69,7 +69,7 @@ pixel = te.viz.choose_pixel(look, clip)
 te.viz.trajectory_figure(look, pixel, truth=clip)
 
 # %% [markdown]
-# `choose_pixel` looked for a pixel whose path is *badly* lost, so do not judge by it. Over all target pixels and a few clips we count how many end within 4 pixels (one cell) of the truth. This share is called PCK.
+# `choose_pixel` looked for a pixel whose path is *badly* lost, so do not judge by it. Over all target pixels and a few clips we count how many *best matches*, the brightest cell of each memory frame, lie within 4 pixels (one cell) of the truth. This share is called PCK.
 
 # %%
 from tmrn_edu import evaluate_clips
@@ -319,9 +319,9 @@ for level in ("medium", "hard"):
         print(f"{level:6s} {name:24s} {scores['J']:.3f}      {scores['J, true memories']:.3f}        {scores['trajectory PCK']:.3f}")
 
 # %% [markdown]
-# Read the columns apart. *J* is the task: masks overlap, with memories that the network predicted itself. *J, true memories* is what the read is worth before errors pile up. *PCK* scores the trajectories. A better path is not yet a better mask, and a better read is not yet a better video.
+# Read the columns apart. *J* is the task: masks overlap, with memories that the network predicted itself. *J, true memories* is what the read is worth before errors pile up. *PCK* scores the best matches. A better match is not yet a better mask, and a better read is not yet a better video.
 #
-# Chaining can be switched on without training, so its own effect can be isolated: the trained STCN, not one weight changed, and more and more $\beta$. We read the last frame from all earlier ones, with true memories.
+# Chaining can be switched on without training, so its own effect can be isolated: the trained STCN, not one weight changed, and more and more $\beta$. We read the last frame from all earlier ones, with true memories, of four clips a level: too few to rank the levels (these four hard clips happen to be easier than these four medium ones), enough to see which way $\beta$ pushes.
 
 # %%
 def read_last(network, some):
@@ -413,4 +413,4 @@ te.memory.TrajectoryReader(32, 64, evidence=False, attention=False)
 # - Agents re-read keys. **Chaining** and **age** add what keys do not hold, place and time; they can be wrong in ways of their own.
 # - Always score with the network's own memories too.
 #
-# Answers to the exercises: `notebooks/answers/03_temporal_aggregation.ipynb`. Next: the networks that these readers are put into, beginning with **04 STM**.
+# Answers to the exercises: `notebooks/answers/03_temporal_aggregation.ipynb`. The networks that these readers are put into, STM, STCN and XMem, will have notebooks of their own.

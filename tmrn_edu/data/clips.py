@@ -16,6 +16,7 @@ from tmrn_edu.masks import index_to_object_masks
 
 # Seeds from here on belong to training; held-out clips have smaller ones.
 FIRST_TRAINING_SEED = 10_000_000
+VIDEO_LENGTH = 8  # frames per video, unless asked otherwise
 # How often each level of difficulty is drawn.
 LEVEL_MIX = ("easy", "medium", "medium", "hard")
 
@@ -40,7 +41,7 @@ class SyntheticClips:
     Source: ours.
     """
 
-    def __init__(self, count: int = 2400, length: int = 8, size: tuple[int, int] = (96, 96), seed: int = 0):
+    def __init__(self, count: int = 2400, length: int = VIDEO_LENGTH, size: tuple[int, int] = (96, 96), seed: int = 0):
         self.count, self.length, self.size, self.seed = count, length, size, seed
         self._frames = np.zeros((count, length, *size, 3), dtype=np.uint8)
         self._masks = np.zeros((count, length, *size), dtype=np.uint8)

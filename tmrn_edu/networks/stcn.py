@@ -84,6 +84,16 @@ def tiny_parts() -> Parts:
     )  # fmt: skip
 
 
+def _check_reader(reader: nn.Module | None, parts: Parts) -> None:
+    """A reader made for other channels than the network's would only fail in the middle of a video."""
+    if isinstance(reader, type):
+        raise ValueError(f"reader is the class {reader.__name__}, expected one of it: {reader.__name__}(...)")
+    for name in ("key_channels", "value_channels"):
+        own, theirs = getattr(parts, name), getattr(reader, name, None)
+        if theirs is not None and theirs != own:
+            raise ValueError(f"the reader has {name} {theirs}, STCN ({parts.preset}) has {own}")
+
+
 class STCN(nn.Module):
     """Space-Time Correspondence Network: `STCN()` as published, `STCN.tiny()` small, either with any reader.
 
@@ -101,6 +111,7 @@ class STCN(nn.Module):
     def __init__(self, reader: nn.Module | None = None, parts: Parts | None = None):
         super().__init__()
         parts = full_parts() if parts is None else parts
+        _check_reader(reader, parts)
         self.normalise = Normalise()
         self.key_encoder = parts.key_encoder
         self.key_projection = parts.key_projection

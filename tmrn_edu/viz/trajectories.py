@@ -166,13 +166,13 @@ def trajectory_figure(
                 place = {"transform": plots[0].get_xaxis_transform(), "ha": "center", "va": "center"}
                 plots[0].text(t, 0.5, "hidden", rotation=90, fontsize=7, **place)
     for axis in plots:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * axis.get_ylim()[1])  # room for the topmost marker
         axis.set_xticks(look.memory if len(look.memory) <= 12 else look.memory[:: len(look.memory) // 8])
         axis.set_xlabel("memory frame", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
     if len(looks) > 1:
-        plots[0].legend(fontsize=7, frameon=False)
+        plots[0].legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(looks))
     return figure
 
 
