@@ -236,3 +236,8 @@ def test_help_shows_an_example(arguments, monkeypatch, capsys):
     command = "" if arguments == ["--help"] else arguments[0]
     assert stop.value.code == 0
     assert re.search(rf"example.*^\s*(\$ )?tmrn-edu {command}", shown, flags=re.I | re.S | re.M), shown
+
+
+def test_no_page_waits_for_its_tables():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    assert not [page.name for page in pages if re.search(r"\b[A-Z]+_TABLE\b", page.read_text(encoding="utf-8"))]

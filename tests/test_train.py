@@ -156,9 +156,13 @@ def test_interrupted_while_writing(tmp_path, clips, monkeypatch):
 
 def test_resuming_another_run(tmp_path, clips):
     train(recipe(steps=1), tmp_path, progress=False, data=clips)
-    with pytest.raises(InputError, match="holds a run of small with steps 1, lr 0.002, asked for is small with steps 4, lr 1.0"):
+    with pytest.raises(
+        InputError, match="holds a run of small with steps 1, lr 0.002, asked for is small with steps 4, lr 1.0"
+    ):
         train(recipe(lr=1.0), tmp_path, resume=True, progress=False, data=clips)
-    with pytest.raises(InputError, match="holds a run of small with the same settings, asked for is other with the same settings"):
+    with pytest.raises(
+        InputError, match="holds a run of small with the same settings, asked for is other with the same settings"
+    ):
         train(recipe(name="other", steps=1), tmp_path, resume=True, progress=False, data=clips)
 
 
