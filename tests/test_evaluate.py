@@ -208,7 +208,9 @@ def test_missing_results(root, results, tmp_path):
     message = f"{results / 'pair'} has 5 of the 6 masks of pair, missing are 00003.png"
     refuses(message, "davis2017", root, results=results)
     (results / "single").rename(results / "other")
-    message = f"results {results} has 2 folders, none for the sequence single"
+    message = (
+        f"results {results} has 2 folders, none for the sequence single; expected single/00000.png and so on in it"
+    )
     refuses(message, "davis2017", root, results=results, sequences=["single"])
 
 

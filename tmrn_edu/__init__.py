@@ -16,30 +16,51 @@ weights b t q then sum to one over t.
     te.metrics.score(result.index_masks, clip.index_masks)
 """
 
-from tmrn_edu import (
-    check,
-    data,
-    decoder,
-    encoders,
-    errors,
-    evaluate,
-    evaluate_clips,
-    inference,
-    losses,
-    masks,
-    memory,
-    metrics,
-    networks,
-    train,
-    viz,
-    weights,
-)
-from tmrn_edu.errors import InputError
-from tmrn_edu.inference import Look, Segmentation, Segmenter, look, segment
-from tmrn_edu.weights import list_networks, load, save_network
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = [
-    "InputError", "Look", "Segmentation", "Segmenter", "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "inference",
-    "list_networks", "load", "look", "losses", "masks", "memory", "metrics", "networks", "save_network", "segment", "train", "viz", "weights",
-]  # fmt: skip
+
+# Imported when first used, so that `tmrn-edu --help` answers at once and Ctrl-C is heard from the start: torch alone takes seconds.
+_HOME = {
+    "InputError": "errors",
+    "Look": "inference", "Segmentation": "inference", "Segmenter": "inference", "look": "inference", "segment": "inference",
+    "list_networks": "weights", "load": "weights", "save_network": "weights",
+}  # fmt: skip
+_FILES = (
+    "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "inference", "losses", "masks", "memory", "metrics",
+    "networks", "train", "viz", "weights",
+)  # fmt: skip
+__all__ = sorted([*_HOME, *_FILES])
+
+if TYPE_CHECKING:  # the same for editors and type checkers, which do not run `__getattr__`
+    from tmrn_edu import (  # noqa: F401
+        check,
+        data,
+        evaluate,
+        evaluate_clips,
+        losses,
+        masks,
+        memory,
+        metrics,
+        networks,
+        train,
+        viz,
+        weights,
+    )
+    from tmrn_edu.errors import InputError  # noqa: F401
+    from tmrn_edu.inference import Look, Segmentation, Segmenter, look, segment  # noqa: F401
+    from tmrn_edu.weights import list_networks, load, save_network  # noqa: F401
+
+
+def __getattr__(name: str):
+    """`te.load` is `tmrn_edu.weights.load`, `te.memory` the folder of that name, and so on."""
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _FILES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

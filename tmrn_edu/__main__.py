@@ -210,7 +210,7 @@ def _add_train(commands, with_settings):
         names = dict.fromkeys(f"--{name}" for name in (field.name.replace("_", "-"), field.name))
         least = 0 if field.name == "seed" else 1
         kind = _whole(least) if field.type is int else _number
-        shown = {"metavar": field.type.__name__, "help": f"default {field.default}"}
+        shown = {"metavar": field.type.__name__, "help": f"{field.metadata['meaning']} ({field.default})"}
         group.add_argument(*names, dest=f"setting {field.name}", type=kind, **shown)
 
 

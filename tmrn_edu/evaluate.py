@@ -208,7 +208,10 @@ def _check_results(results, opened):
         folder = results / sequence.name
         if not folder.is_dir():
             there = sum(path.is_dir() for path in results.iterdir())
-            raise InputError(f"results {results} has {there} folders, none for the sequence {sequence.name}")
+            raise InputError(
+                f"results {results} has {there} folders, none for the sequence {sequence.name}; "
+                f"expected {sequence.name}/{sequence.mask_paths[0].name} and so on in it"
+            )
         missing = [path.name for path in sequence.mask_paths if not (folder / path.name).is_file()]
         if missing:
             have, names = len(sequence) - len(missing), ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

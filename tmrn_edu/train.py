@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,29 +25,34 @@ from tmrn_edu.masks import pad_to_stride
 from tmrn_edu.weights import describe, save_network
 
 
+def setting(default, meaning: str):
+    """A field of `TrainSettings` with what it means, which `tmrn-edu train --help` shows too."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """What a training run can be told. Steps are optimiser steps; shares are of all steps."""
 
-    steps: int = 800  # length of the run
-    batch: int = 8  # clips per step
-    lr: float = 2e-3  # AdamW's learning rate after warm-up; cosine to `final_lr` of it
-    final_lr: float = 0.03  # share of the learning rate at the end
-    warm_up: float = 0.05  # share of the steps in which the learning rate rises linearly
-    weight_decay: float = 1e-4
-    clip_gradient: float = 5.0  # largest norm of the whole gradient
-    frames: int = 4  # frames per clip, given one included
-    short_frames: int = 3  # frames per clip in the first `short_share` of the steps
-    short_share: float = 0.4
-    max_gap: int = 2  # largest frame gap; 1 in the first `short_share` of the steps
-    hard_pixels: float = 0.25  # bootstrapped cross-entropy: final share of hard pixels, reached at the end
-    hard_from: float = 0.15  # share of the steps with plain cross-entropy
-    dice: float = 0.5  # weight of the dice loss
-    readout_mask: float = 1.0  # weight of the auxiliary loss on the read-out mask, for networks that have one
-    clips: int = 2400  # synthetic videos to draw from
-    size: int = 96  # their height and width in pixels
-    seed: int = 0  # of the weights' initialisation and of the batches
-    save_every: int = 100  # steps between checkpoints
+    steps: int = setting(800, "length of the run")
+    batch: int = setting(8, "clips per step")
+    lr: float = setting(2e-3, "AdamW's learning rate after warm-up; cosine to `final_lr` of it")
+    final_lr: float = setting(0.03, "share of the learning rate at the end")
+    warm_up: float = setting(0.05, "share of the steps in which the learning rate rises linearly")
+    weight_decay: float = setting(1e-4, "AdamW's")
+    clip_gradient: float = setting(5.0, "largest norm of the whole gradient")
+    frames: int = setting(4, "frames per clip, given one included")
+    short_frames: int = setting(3, "frames per clip in the first `short_share` of the steps")
+    short_share: float = setting(0.4, "share of the steps with short clips")
+    max_gap: int = setting(2, "largest frame gap; 1 in the first `short_share` of the steps")
+    hard_pixels: float = setting(0.25, "bootstrapped cross-entropy: final share of hard pixels, reached at the end")
+    hard_from: float = setting(0.15, "share of the steps with plain cross-entropy")
+    dice: float = setting(0.5, "weight of the dice loss")
+    readout_mask: float = setting(1.0, "weight of the auxiliary loss on the read-out mask, for networks that have one")
+    clips: int = setting(2400, "synthetic videos to draw from")
+    size: int = setting(96, "their height and width in pixels")
+    seed: int = setting(0, "of the weights' initialisation and of the batches")
+    save_every: int = setting(100, "steps between checkpoints")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Where clips come from: made (`synthetic`), read from files, or sampled for training."""
+"""Where clips come from: made (`synthetic`), read from files (`video`, `davis`), or sampled for training (`clips`)."""
 
-from . import synthetic
+from . import clips, davis, synthetic, video
 
-__all__ = ["synthetic"]
+__all__ = ["clips", "davis", "synthetic", "video"]
