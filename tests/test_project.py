@@ -31,6 +31,7 @@ ORDER = (
     ("networks",),
     ("weights",),
     ("losses",),
+    ("inputs",),
     ("inference",),
     ("metrics",),
     ("evaluate_clips",),

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tmrn_edu.errors import InputError
+from tmrn_edu.inputs import check_frame, check_index_mask, check_request, stack_frames
 from tmrn_edu.masks import (
+    MAX_OBJECTS,
+    VOID,
     index_to_object_masks,
     pad_to_stride,
     probabilities_to_index_mask,
@@ -25,9 +28,6 @@ from tmrn_edu.masks import (
 )
 from tmrn_edu.memory.readers import Insides, Readout
 from tmrn_edu.memory.working import MemoryFrame, WorkingMemory
-
-VOID = 255
-MAX_OBJECTS = 254
 
 
 @dataclass(frozen=True)
@@ -264,8 +264,8 @@ def segment(
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"network is {network!r}, expected a network, such as tmrn_edu.load('stcn-tiny')")
-    frames = frames if hasattr(frames, "shape") else _stack([torch.as_tensor(frame) for frame in frames])
-    _check_request(frames, masks)
+    frames = frames if hasattr(frames, "shape") else stack_frames([torch.as_tensor(frame) for frame in frames])
+    check_request(frames, masks)
     count = len(frames)
     segmenter = Segmenter(network, memory_every, max_frames, short_side, device)
     index_masks, probabilities = [], []
@@ -348,69 +348,6 @@ def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[i
         cell=network.cell,
         offset=(padding.top, padding.left),
     )
-
-
-def check_frame(frame, index: int) -> Float[Tensor, "3 H W"]:
-    """A frame as float RGB in [0, 1]. Takes uint8 `H W 3` or float `3 H W`; raises InputError for anything else, NaN included."""
-    frame = torch.as_tensor(frame)
-    if frame.dtype == torch.uint8 and frame.ndim == 3 and frame.shape[-1] == 3 and frame.numel():
-        return rearrange(frame, "H W c -> c H W").float() / 255
-    if frame.is_floating_point() and frame.ndim == 3 and frame.shape[0] == 3 and frame.numel():
-        frame = frame.float()
-        if not torch.isfinite(frame).all():
-            raise InputError(f"frame {index} holds NaN or infinite values, expected RGB in [0, 1]")
-        if frame.min() < 0 or frame.max() > 1:
-            raise InputError(
-                f"frame {index} has values from {frame.min():.3g} to {frame.max():.3g}, expected RGB in [0, 1]"
-            )
-        return frame
-    raise InputError(
-        f"frame {index} is {frame.dtype} of shape {tuple(frame.shape)}, expected uint8 H W 3 or float 3 H W"
-    )
-
-
-def check_index_mask(index_mask, size: tuple[int, int], index: int) -> UInt8[Tensor, "H W"]:
-    """An index mask as uint8. Raises InputError when it has another size than its frame, no object, or labels that are no labels."""
-    mask = torch.as_tensor(index_mask)
-    if mask.ndim != 2 or tuple(mask.shape) != size:
-        raise InputError(f"mask of frame {index} has shape {tuple(mask.shape)}, its frame has {size}")
-    if mask.is_floating_point() or mask.is_complex():
-        raise InputError(f"mask of frame {index} is {mask.dtype}, expected integer labels (0 background, 255 void)")
-    mask = mask.to(torch.int64)  # 16-bit files are fine as long as their labels are
-    labels = mask.unique().tolist()
-    if labels[0] < 0 or labels[-1] > 255:
-        raise InputError(
-            f"mask of frame {index} has labels from {labels[0]} to {labels[-1]}, expected 0 to {MAX_OBJECTS} (and 255 for void)"
-        )
-    if not [i for i in labels if 0 < i != VOID]:
-        raise InputError(
-            f"mask of frame {index} holds no object (labels found: {labels}), expected at least one label from 1 to {MAX_OBJECTS}"
-        )
-    return mask.to(torch.uint8).cpu()
-
-
-def _stack(frames: list[Tensor]) -> Tensor:
-    for t, frame in enumerate(frames):
-        if frame.shape != frames[0].shape:
-            raise InputError(f"frame {t} has shape {tuple(frame.shape)}, frame 0 has {tuple(frames[0].shape)}")
-    return torch.stack(frames) if frames else torch.empty(0)
-
-
-def _check_request(frames, masks: Mapping) -> None:
-    count = len(frames) if frames.ndim else 0
-    if not count or frames.ndim != 4:
-        raise InputError(
-            f"frames have shape {tuple(frames.shape)}, expected uint8 t H W 3 or float t 3 H W with at least one frame"
-        )
-    if not isinstance(masks, Mapping):
-        raise InputError(f"masks are a {type(masks).__name__}, expected a dict {{frame number: index mask}}")
-    if not masks:
-        raise InputError("no mask was given, expected at least one: {frame number: index mask}")
-    size = tuple(check_frame(frames[0], 0).shape[-2:])
-    for t, mask in masks.items():
-        if not 0 <= t < count:
-            raise InputError(f"a mask was given for frame {t}, the video has frames 0 to {count - 1}")
-        check_index_mask(mask, size, int(t))
 
 
 def _shrink(picture: Float[Tensor, "3 H W"], short_side: int | None) -> Tensor:

@@ -12,6 +12,8 @@ from einops import rearrange, reduce
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
+VOID = 255  # label of pixels that a data set leaves out: never an object
+MAX_OBJECTS = 254  # ids 1 to 254
 # STM, STCN and XMem all clamp probabilities to [1e-7, 1 - 1e-7] before taking odds (STCN:model/aggregate.py).
 ODDS_EPS = 1e-7
 

@@ -24,9 +24,8 @@ from torch import Tensor
 
 from tmrn_edu.data.files import DAMAGED, atomic_path, reason, upright
 from tmrn_edu.errors import InputError
+from tmrn_edu.masks import MAX_OBJECTS, VOID
 
-VOID = 255
-MAX_OBJECTS = 254  # ids 1..254: 0 is background, 255 is void
 FEW = 16  # a grey mask with at most this many labels is believed even when its ids have gaps
 MANY = 64  # a palette mask with more labels than this and gaps between them is a picture, not a mask
 

@@ -5,6 +5,8 @@ import torch
 from jaxtyping import Integer, UInt8
 from torch import Tensor
 
+from tmrn_edu.masks import VOID
+
 # Okabe and Ito, "Color Universal Design" (2008): seven colours that stay apart for all common kinds of colour vision.
 # Their eighth, black, is left to the background.
 OKABE_ITO = (
@@ -16,7 +18,6 @@ OKABE_ITO = (
     (213, 94, 0),  # vermillion
     (204, 121, 167),  # reddish purple
 )
-VOID = 255
 
 
 def _palette():
