@@ -17,7 +17,7 @@ from tmrn_edu import recipes
 from tmrn_edu.errors import InputError
 from tmrn_edu.evaluate import evaluate, write_json
 from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
-from tmrn_edu.train import Recipe, show_progress, train
+from tmrn_edu.train import Recipe, TrainSettings, show_progress, train
 from tmrn_edu.weights import list_networks, load
 
 
@@ -97,11 +97,12 @@ def run_train(arguments: Namespace) -> None:
 
 
 def settings_of_run(out: Path) -> dict:
-    """The settings with which a run folder was begun; none where there is no run, which `train` then says."""
+    """The settings with which a run folder was begun, those that this version knows; none where there is no run, which `train` then says."""
     try:
-        return json.loads((out / "run.json").read_text())["settings"]
+        settings = json.loads((out / "run.json").read_text())["settings"]
     except (OSError, ValueError, KeyError):
         return {}
+    return {name: value for name, value in settings.items() if name in TrainSettings.__dataclass_fields__}
 
 
 def run_networks(arguments: Namespace) -> None:

@@ -35,6 +35,12 @@ def agent_colours(count: int) -> Float[np.ndarray, "a 3"]:
     return np.concatenate([hues, 0.45 * hues])[:count]
 
 
+def _legend_below(figure, axis, columns: int) -> None:
+    """One row of named squares under all panels, those that `axis` holds."""
+    style = {"ncols": columns, "fontsize": 8, "frameon": False, "handletextpad": 0.1}
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", **style)
+
+
 def agent_map(likelihood: Float[Tensor, "a m"], width: int) -> Float[np.ndarray, "h w 3"]:
     """Which agent answers where: each cell in the mean of the agents' colours, weighted by their likelihoods.
 
@@ -68,14 +74,7 @@ def agent_figure(
     ]
     for name, colour in zip(names, agent_colours(count), strict=True):
         rows[1, -1].plot([], [], "s", color=colour, label=name, markersize=6)
-    figure.legend(
-        *rows[1, -1].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=count,
-        fontsize=8,
-        frameon=False,
-        handletextpad=0.1,
-    )
+    _legend_below(figure, rows[1, -1], count)
     return figure
 
 
@@ -164,14 +163,7 @@ def temporal_figure(
     rows[0, -1].set_title("counts most", fontsize=8, pad=3)
     for number, colour in zip(frame_numbers, colours, strict=True):
         rows[0, -1].plot([], [], "s", color=colour, label=f"frame {number}", markersize=6)
-    figure.legend(
-        *rows[0, -1].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=count,
-        fontsize=8,
-        frameon=False,
-        handletextpad=0.1,
-    )
+    _legend_below(figure, rows[0, -1], count)
     return figure
 
 
