@@ -1,6 +1,6 @@
 """What a memory reader is worth: the shipped recipes, trained alike, compared clip by clip.
 
-    python benchmarks/readers.py --out runs                      trains 3 readers x 3 seeds (about 9 CPU-minutes each), then prints the tables
+    python benchmarks/readers.py --out runs                      trains 3 readers x 3 seeds (about 10 to 13 CPU-minutes each), then prints the tables
     python benchmarks/readers.py --out runs --score-only         prints them again from the trained weights
     python benchmarks/readers.py --out runs --train-only --seeds 1 --recipes stcn_tiny        one run, for use in several processes
 
