@@ -3,6 +3,7 @@
     python benchmarks/readers.py --out runs                      trains 3 readers x 3 seeds (about 10 to 13 CPU-minutes each), then prints the tables
     python benchmarks/readers.py --out runs --score-only         prints them again from the trained weights
     python benchmarks/readers.py --out runs --train-only --seeds 1 --recipes stcn_tiny        one run, for use in several processes
+    python benchmarks/readers.py --out runs --seeds 0 --recipes stm_tiny tmrn_stm_tiny tmrn_stm_chained_tiny         another network
 
 Within a seed all readers see the same batches in the same order and start from the same weights in all shared parts. Clips are held out
 (`evaluate_clips.held_out_clips`). Differences to the baseline are paired over clips: per seed, and with each clip's difference averaged over seeds
@@ -25,6 +26,7 @@ from tmrn_edu.train import show_progress, train
 from tmrn_edu.weights import load
 
 RECIPES = ("stcn_tiny", "tmrn_stcn_tiny", "tmrn_stcn_chained_tiny")
+EVERY_RECIPE = [reader.replace("stcn", network) for network in ("stm", "stcn", "xmem") for reader in RECIPES]
 
 
 def run_folder(out: Path, recipe: str, seed: int) -> Path:
@@ -100,7 +102,7 @@ def main() -> None:
     """Parses, trains, scores, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=EVERY_RECIPE, help="the first is the baseline")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="other than the recipes' own")
     parser.add_argument("--clips", type=int, default=64, help="held-out clips per level")

@@ -22,7 +22,7 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.inference import Segmenter, segment
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
-from tmrn_edu.weights import list_networks, load, save_network
+from tmrn_edu.weights import export, list_networks, load
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -45,7 +45,7 @@ def weights(tmp_path_factory):
     """A small network with random weights, in a file."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_network(STCN.tiny(SpaceTimeReader()), path)
+    export(STCN.tiny(SpaceTimeReader()), path)
     return path
 
 
@@ -279,7 +279,7 @@ def test_weights_that_cannot_be_used(clip, weights, tmp_path, capsys):
     for path in (cut, foreign):
         assert "is no whole safetensors file" in refused(capsys, *words, "--weights", path)
     other = tmp_path / "other.safetensors"
-    save_network(STCN.tiny(TrajectoryReader.paper(32, 64)), other)
+    export(STCN.tiny(TrajectoryReader.paper(32, 64)), other)
     line = refused(capsys, *words, "--weights", other, "--network", weights)
     assert "TrajectoryReader" in line and "SpaceTimeReader" in line
     assert call(capsys, *words, "--weights", weights, "--network", weights, "--no-overlay")[0] == 0
@@ -390,7 +390,7 @@ def test_results_that_cannot_be_printed():
             ["evaluate", "--dataset", "davis2016", "--data", "x", "--results", "y", "--json", "."],
             ["cannot write .", "folder"],
         ),
-        (["train", "sctn_tiny"], ["'sctn_tiny'", "stcn_tiny, tmrn_stcn_chained_tiny, tmrn_stcn_tiny"]),
+        (["train", "sctn_tiny"], ["'sctn_tiny'", "stcn_tiny, stm_tiny, tmrn_stcn_chained_tiny, tmrn_stcn_tiny"]),
         (["train", "stcn_tiny", "--step=3"], ["no option --step", "--steps"]),
         (["train", "stcn_tiny", "--steps=1.5"], ["'1.5' given", "whole number"]),
         (["train", "stcn_tiny", "--lr=nan"], ["'nan' given", "expected a number"]),

@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tmrn_edu.decoder import Decoder, TinyDecoder, UpBlock
+from tmrn_edu.blocks import PairBlock
+from tmrn_edu.decoder import Decoder, PairConvolution, TinyDecoder, UpBlock
+from tmrn_edu.encoders import Fuser
 
 
 def tiny_inputs(o=3):
@@ -16,14 +18,19 @@ def full_inputs(o=3):
     return torch.randn(2, o, 20, 3, 5), torch.randn(2, 12, 3, 5), skips
 
 
-CASES = [(TinyDecoder, tiny_inputs, (20, 28)), (Decoder, full_inputs, (48, 80))]
+CASES = [
+    (lambda: TinyDecoder(20, 12), tiny_inputs, (20, 28)),
+    (lambda: Decoder(PairBlock(20, 12, 512)), full_inputs, (48, 80)),
+    (lambda: Decoder(PairConvolution(20, 12, 256), (256, 256, 256), 2, skip_block=True), full_inputs, (48, 80)),
+    (lambda: Decoder(Fuser(20, 12, 512, image_first=True)), full_inputs, (48, 80)),
+]
 
 
 @pytest.mark.parametrize("build, inputs, size", CASES)
 def test_decoder(build, inputs, size):
-    decoder = build(value_channels=20, query_channels=12)
+    decoder = build()
     readout, query_value, skips = inputs()
-    logits = decoder(readout, query_value, skips)
+    logits = decoder(readout, query_value, skips).logits
     assert logits.shape == (2, 3, *size)
     logits.square().mean().backward()
     assert not [name for name, p in decoder.named_parameters() if p.grad is None or not p.grad.any()]
@@ -31,17 +38,17 @@ def test_decoder(build, inputs, size):
 
 @pytest.mark.parametrize("build, inputs, size", CASES)
 def test_objects_do_not_see_each_other(build, inputs, size):
-    decoder = build(value_channels=20, query_channels=12)
+    decoder = build()
     readout, query_value, skips = inputs()
     with torch.no_grad():
-        together = decoder(readout, query_value, skips)
+        together = decoder(readout, query_value, skips).logits
         for number in range(3):
-            alone = decoder(readout[:, number : number + 1], query_value, skips)
+            alone = decoder(readout[:, number : number + 1], query_value, skips).logits
             torch.testing.assert_close(alone[:, 0], together[:, number], atol=1e-4, rtol=1e-4)
 
 
 def test_published_decoder_has_the_published_size():
-    assert sum(p.numel() for p in Decoder().parameters()) == 18_880_257
+    assert sum(p.numel() for p in Decoder(PairBlock(512, 512, 512)).parameters()) == 18_880_257
 
 
 def test_up_block_by_hand():

@@ -12,7 +12,7 @@ from PIL import Image
 from tmrn_edu.data.video import write_mask
 from tmrn_edu.memory import TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
-from tmrn_edu.weights import save_network
+from tmrn_edu.weights import export
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES, H, W = 2000, 32, 48
@@ -55,7 +55,7 @@ def test_memory_stays_flat(tmp_path):
     mask = torch.zeros(H, W, dtype=torch.uint8)
     mask[8:24, 12:36] = 1
     write_mask(tmp_path / "mask.png", mask)
-    save_network(STCN.tiny(TrajectoryReader.paper(32, 64)), tmp_path / "network.safetensors")
+    export(STCN.tiny(TrajectoryReader.paper(32, 64)), tmp_path / "network.safetensors")
 
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

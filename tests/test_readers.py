@@ -268,6 +268,45 @@ def test_degenerate_memories(kind, similarity):
             assert torch.isfinite(gradient).all()
 
 
+def test_top_k_of_scores_far_below_zero():
+    """Query and memory far apart: all scores around -1e4, where exp alone is 0."""
+    case = Case(dtype=torch.float32)
+    case.keys += 100
+    case.query_key -= 10
+    assert negative_squared_l2(case.keys, case.query_key).max() < -1e4
+    for insides in (False, True):
+        read = case.read(SpaceTimeReader(top_k=5).eval(), insides).value
+        torch.testing.assert_close(read, case.plain(negative_squared_l2, 5), rtol=0, atol=0.1)  # scores have 3 decimals
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_top_k_of_half_precision_is_that_of_the_rounded_memory(dtype):
+    case, reader = Case(dtype=torch.float32), SpaceTimeReader(top_k=5).eval()
+    for leaf in case.leaves:
+        leaf.copy_(leaf.to(dtype))
+    frames = [reader.store(case.keys[:, i].to(dtype), case.values[:, :, i].to(dtype), INDICES[i]) for i in range(T)]
+    read = reader(frames, Query(case.query_key.to(dtype), QUERY_INDEX)).value
+    torch.testing.assert_close(read.float(), case.read(reader).value, rtol=0.02, atol=0.02)
+
+
+def test_top_k_shared_by_frames_is_one_search(monkeypatch):
+    """Over all frames one running search; each frame alone where frames are pooled by attention, or positions are followed."""
+    calls = []
+    searched_alone = readers.frame_top_k
+    monkeypatch.setattr(readers, "frame_top_k", lambda *inputs: calls.append(1) or searched_alone(*inputs))
+    case = Case()
+    for reader, insides, alone in (
+        (space_time(top_k=5), False, 0),
+        (warm(top_k=5), False, 0),
+        (space_time(top_k=5), True, T),
+        (warm(top_k=5, make=TrajectoryReader.paper), False, T),
+        (warm(top_k=5, make=TrajectoryReader.chained), False, T),
+    ):
+        calls.clear()
+        case.read(reader, insides)
+        assert len(calls) == alone
+
+
 def test_values_are_stored_pixel_by_pixel():
     """Same shape and numbers; a pixel's channels lie side by side, and so does the readout's grid."""
     case, reader = Case(), space_time()

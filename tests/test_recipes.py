@@ -10,7 +10,7 @@ import torch
 from tmrn_edu import recipes
 from tmrn_edu.data.clips import SyntheticClips
 from tmrn_edu.train import Recipe, train
-from tmrn_edu.weights import load
+from tmrn_edu.weights import list_networks, load
 
 MODULES = [
     importlib.import_module(f"tmrn_edu.recipes.{module.name}") for module in pkgutil.iter_modules(recipes.__path__)
@@ -18,8 +18,10 @@ MODULES = [
 RECIPES = [module.RECIPE for module in MODULES if hasattr(module, "RECIPE")]
 
 
-def test_there_are_recipes_for_the_three_shipped_networks():
-    assert {recipe.name for recipe in RECIPES} >= {"stcn-tiny", "tmrn-stcn-tiny", "tmrn-stcn-chained-tiny"}
+def test_there_is_a_recipe_for_every_shipped_network():
+    names = {recipe.name for recipe in RECIPES}
+    assert names >= {info.name for info in list_networks()}
+    assert names >= {reader.format(n) for n in ("stm", "stcn", "xmem") for reader in ("{}-tiny", "tmrn-{}-tiny")}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -36,7 +38,8 @@ def test_recipe_takes_two_steps_and_leaves_weights_that_load(recipe: Recipe, tmp
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_shared_parts_start_alike(recipe: Recipe):
-    baseline = next(r for r in RECIPES if r.name == "stcn-tiny").build(5).state_dict()
+    own = recipe.name.removeprefix("tmrn-").replace("-chained", "")
+    baseline = next(r for r in RECIPES if r.name == own).build(5).state_dict()
     state = recipe.build(5).state_dict()
     assert all(torch.equal(baseline[name], state[name]) for name in baseline)
     other_seed = recipe.build(6).state_dict()

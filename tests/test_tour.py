@@ -19,7 +19,7 @@ from tmrn_edu.data.video import read_mask, read_video
 from tmrn_edu.errors import InputError
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
-from tmrn_edu.weights import list_networks, save_network
+from tmrn_edu.weights import export, list_networks
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = {info.name for info in list_networks()}
@@ -32,7 +32,7 @@ def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     for name, reader in (("plain", SpaceTimeReader()), ("along", TrajectoryReader.chained(32, 64))):
         torch.manual_seed(0)
-        save_network(STCN.tiny(reader), folder / f"{name}.safetensors")
+        export(STCN.tiny(reader), folder / f"{name}.safetensors")
     return [folder / "plain.safetensors", folder / "along.safetensors"]
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tmrn_edu import weights
+from tmrn_edu import memory, weights
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
 from tmrn_edu.inference import segment
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, anisotropic_l2, dot_product
-from tmrn_edu.networks.stcn import STCN
-from tmrn_edu.weights import fit, list_networks, load, save_network
+from tmrn_edu.networks import GSFM, STCN, STM, XMem
+from tmrn_edu.weights import describe, export, fit, list_networks, load
 
 READERS = (
     lambda: SpaceTimeReader(top_k=7),
@@ -26,7 +26,7 @@ READERS = (
 def test_round_trip(tmp_path, reader):
     network = STCN.tiny(reader())
     path = tmp_path / "network.safetensors"
-    save_network(network, path, {"seed": 3})
+    export(network, path, {"seed": 3})
     state = torch.random.get_rng_state()
     again = load(path)
     assert torch.equal(torch.random.get_rng_state(), state)  # loading draws no random numbers of the caller's
@@ -43,7 +43,7 @@ def test_round_trip(tmp_path, reader):
 
 @pytest.fixture
 def file(tmp_path):
-    save_network(STCN.tiny(), tmp_path / "network.safetensors")
+    export(STCN.tiny(), tmp_path / "network.safetensors")
     return tmp_path / "network.safetensors"
 
 
@@ -118,7 +118,7 @@ def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
 
     monkeypatch.setattr(weights, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_network(STCN.tiny(), file)
+        export(STCN.tiny(), file)
     assert file.read_bytes() == before and len(list(file.parent.iterdir())) == 1
 
 
@@ -138,3 +138,93 @@ def test_a_folder_does_not_hide_a_shipped_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / names[0]).mkdir()
     assert load(names[0]).preset == "tiny"
+
+
+# ------------------------------------------------------------------ every network with every reader
+
+
+PRESETS = (None, "paper", "warm", "chained")
+
+
+def small(kind, preset):
+    make = {"STM": STM.tiny, "STCN": STCN.tiny, "XMem": XMem.tiny}[kind]
+    return make(None if preset is None else TrajectoryReader.preset(preset, 32, 64, top_k=9, agents=6))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("kind", ["STM", "STCN", "XMem"])
+def test_round_trip_of_every_tiny_network(tmp_path, kind, preset):
+    """Equal weights, settings and outputs; the reader keeps the similarity that the network gave it."""
+    network = small(kind, preset)
+    with torch.no_grad():
+        for parameter in network.reader.parameters():
+            parameter.add_(0.1)  # nothing is as it is after building
+    export(network, tmp_path / "network.safetensors")
+    again = load(tmp_path / "network.safetensors")
+    assert type(again) is type(network) and again.rules == network.rules and again.preset == "tiny"
+    assert again.reader.similarity is network.reader.similarity is type(network).similarity
+    assert again.reader.settings() == network.reader.settings() and again.settings() == network.settings() == {}
+    assert network.state_dict().keys() == again.state_dict().keys()
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in network.state_dict().items())
+    clip = make_clip(7, frames=4, size=(32, 48))
+    results = [segment(n, clip.frames, {0: clip.index_masks[0]}, memory_every=1) for n in (network, again)]
+    assert torch.equal(results[0].probabilities, results[1].probabilities)
+
+
+def full_networks():
+    yield from ((f"{kind.__name__} {layout}", kind, {"layout": layout}) for kind in (STM, XMem) for layout in LAYOUTS)
+    yield from ((kind.__name__, kind, {}) for kind in (STCN, GSFM))
+
+
+LAYOUTS = ("released", "supplement")
+
+
+@pytest.mark.parametrize("preset", [None, "chained"])
+@pytest.mark.parametrize("kind, options", [case[1:] for case in full_networks()], ids=[c[0] for c in full_networks()])
+def test_metadata_of_every_full_network(kind, options, preset):
+    """What a file says of a full-size network builds one with the same names and shapes, layout included."""
+    with torch.device("meta"):
+        made = kind(**options)
+        channels = made.key_channels, made.value_channels
+        reader = None if preset is None else TrajectoryReader.preset(preset, *channels, top_k=made.top_k)
+        network = kind(reader, **options)
+        metadata = describe(network)
+        name, size, settings = json.loads(metadata["network"])
+        reader_name, reader_settings = json.loads(metadata["reader"])
+        assert (name, size, settings) == (kind.__name__, "full", options)
+        assert reader_settings["similarity"] == kind.similarity.__name__ and reader_settings["top_k"] == made.top_k
+        similarity = getattr(memory.similarity, reader_settings["similarity"])
+        again = weights.NETWORKS[name, size](
+            weights.READERS[reader_name](**reader_settings | {"similarity": similarity}), **settings
+        )
+    shapes = [{entry: x.shape for entry, x in n.state_dict().items()} for n in (network, again)]
+    assert shapes[0] == shapes[1] and again.settings() == options
+
+
+def test_a_full_network_in_the_supplements_layout(tmp_path):
+    network = STM.tmrn("chained")
+    export(network, tmp_path / "network.safetensors")
+    again = load(tmp_path / "network.safetensors")
+    assert again.layout == "supplement" and again.reader.chained and again.reader.similarity is dot_product
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in network.state_dict().items())
+
+
+def test_files_of_version_0_1(tmp_path):
+    """Their metadata names network and preset alone."""
+    network = STCN.tiny()
+    old = describe(network) | {"network": json.dumps(["STCN", "tiny"])}
+    save_file(network.state_dict(), tmp_path / "old.safetensors", old)
+    again = load(tmp_path / "old.safetensors")
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in network.state_dict().items())
+    full = describe(network) | {"network": json.dumps(["STM", "tiny"])}
+    save_file(network.state_dict(), tmp_path / "other.safetensors", full)
+    with pytest.raises(InputError, match=r"does not fit STM \(tiny\): missing query_encoder"):
+        load(tmp_path / "other.safetensors")
+
+
+def test_weights_in_half_precision_load_in_float32(tmp_path):
+    network = XMem.tiny(TrajectoryReader.warm(32, 64))
+    export(network.half(), tmp_path / "half.safetensors")
+    again = load(tmp_path / "half.safetensors")
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert all(torch.equal(x.float(), again.state_dict()[name]) for name, x in network.state_dict().items())

@@ -25,11 +25,11 @@ __version__ = "0.1.0"
 _HOME = {
     "InputError": "errors",
     "Look": "inference", "Segmentation": "inference", "Segmenter": "inference", "look": "inference", "segment": "inference",
-    "list_networks": "weights", "load": "weights", "save_network": "weights",
+    "export": "weights", "load_imagenet": "imagenet", "load_official": "official", "list_networks": "weights", "load": "weights",
 }  # fmt: skip
 _FILES = (
-    "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "inference", "losses", "masks", "memory", "metrics",
-    "networks", "train", "viz", "weights",
+    "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "folding", "imagenet", "inference", "losses", "masks",
+    "memory", "metrics", "networks", "official", "train", "viz", "weights",
 )  # fmt: skip
 __all__ = sorted([*_HOME, *_FILES])
 
@@ -49,8 +49,10 @@ if TYPE_CHECKING:  # the same for editors and type checkers, which do not run `_
         weights,
     )
     from tmrn_edu.errors import InputError  # noqa: F401
+    from tmrn_edu.imagenet import load_imagenet  # noqa: F401
     from tmrn_edu.inference import Look, Segmentation, Segmenter, look, segment  # noqa: F401
-    from tmrn_edu.weights import list_networks, load, save_network  # noqa: F401
+    from tmrn_edu.official import load_official  # noqa: F401
+    from tmrn_edu.weights import export, list_networks, load  # noqa: F401
 
 
 def __getattr__(name: str):

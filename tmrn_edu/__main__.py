@@ -11,6 +11,8 @@ import sys
 from tmrn_edu.errors import InputError
 
 NETWORK = "tmrn-stcn-chained-tiny"  # of the shipped ones, the best on held-out clips
+OFFICIAL = "stm, stcn, xmem or gsfm with --weights"
+WEIGHTS = "weights that tmrn-edu train wrote (with --network: they must fit it), or a file released by the authors of that network"
 EPILOG = "TMRN_PROGRESS=0 in the environment silences progress bars."
 BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
 
@@ -81,6 +83,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if argv and argv[0] in commands.choices:
         _check_options(commands.choices[argv[0]], argv[1:])
     arguments = parser.parse_args(argv)
+    if arguments.command == "evaluate" and arguments.weights and not arguments.network:
+        commands.choices["evaluate"].error(
+            "--weights are given without --network, expected --network stm, stcn ... with it"
+        )
     if arguments.command == "segment" and arguments.network is arguments.weights is None:
         arguments.network = NETWORK
     return arguments
@@ -154,11 +160,11 @@ def _add_segment(commands):
         "mask of the first frame: palette or grey PNG of object ids; again as N=PNG for objects that enter in frame N"
     )
     add("--mask", action="append", required=True, metavar="PNG", help=mask)
-    add("--network", metavar="NAME", help=f"a shipped network, see tmrn-edu networks ({NETWORK})")
-    add("--weights", metavar="FILE", help="weights that tmrn-edu train wrote; with --network: they must fit it")
+    add("--network", metavar="NAME", help=f"a shipped network, see tmrn-edu networks ({NETWORK}), or {OFFICIAL}")
+    add("--weights", metavar="FILE", help=WEIGHTS)
     add("--out", default="out/segment", metavar="DIR", help="folder for the results (%(default)s)")
     add("--overwrite", action="store_true", help="replace results that DIR already holds")
-    add("--memory-every", type=_whole(1), default=5, metavar="N", help="every N-th frame joins the memory (5)")
+    _add_rules(add)
     bound = "keep at most N frames in memory, the first and the latest: constant memory however long the video (all)"
     add("--max-frames", type=_whole(1), metavar="N", help=bound)
     shrink = "shrink frames to a short side of N pixels for the network; 0: never (what the network was made for)"
@@ -179,11 +185,14 @@ def _add_evaluate(commands):
     add("--split", default="val", metavar="S", help="name of a list in ImageSets (%(default)s)")
     add("--sequences", metavar="A,B", help="only these sequences")
     method = command.add_mutually_exclusive_group(required=True).add_argument
-    method("--network", metavar="NAME|FILE", help="a shipped network, or weights that tmrn-edu train wrote")
+    method(
+        "--network", metavar="NAME|FILE", help=f"a shipped network, weights that tmrn-edu train wrote, or {OFFICIAL}"
+    )
     method("--results", metavar="DIR", help="masks made earlier: DIR/SEQUENCE/00000.png ...")
+    add("--weights", metavar="FILE", help=WEIGHTS)
     add("--masks-out", metavar="DIR", help="also write the network's masks, to be used as --results")
     add("--json", metavar="FILE", help="also write the scores as JSON")
-    add("--memory-every", type=_whole(1), metavar="N", help="every N-th frame joins the memory (5)")
+    _add_rules(add)
     add("--short-side", type=_whole(0), metavar="N", help="as in tmrn-edu segment")
     _add_device(add)
 
@@ -217,6 +226,12 @@ def _add_train(commands, with_settings):
 def _add_networks(commands):
     does = "list the shipped networks, where their weights come from and their licence"
     _command(commands, "networks", does, "  tmrn-edu networks")
+
+
+def _add_rules(add):
+    own = "every N-th frame joins the memory (the network's own rule: 5, GSFM 3)"
+    add("--memory-every", type=_whole(1), metavar="N", help=own)
+    add("--precision", choices=("fp32", "bf16"), help="bf16: faster convolutions where the processor has them (fp32)")
 
 
 def _add_device(add):

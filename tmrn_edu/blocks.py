@@ -43,7 +43,7 @@ def convolve_pair(
         object_weight, image_weight = conv.weight.split([own, shared], dim=1)
     from_image = F.conv2d(image, image_weight, conv.bias, conv.stride, conv.padding)
     from_objects = each_object(lambda x: F.conv2d(x, object_weight, None, conv.stride, conv.padding), objects)
-    return from_objects + rearrange(from_image, "b c h w -> b 1 c h w")
+    return from_objects.add_(rearrange(from_image, "b c h w -> b 1 c h w"))
 
 
 def enlarge(x: Float[Tensor, "n c hi wi"], factor: int) -> Float[Tensor, "n c h w"]:
@@ -73,9 +73,9 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(in_channels, channels, stride, bias)
 
     def forward(self, x: Float[Tensor, "n ci hi wi"]) -> Float[Tensor, "n c h w"]:
-        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu_(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return torch.relu(y + self.downsample(x))
+        return torch.relu_(y.add_(self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -97,10 +97,10 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(in_channels, 4 * channels, stride, bias)
 
     def forward(self, x: Float[Tensor, "n ci hi wi"]) -> Float[Tensor, "n c h w"]:
-        y = torch.relu(self.bn1(self.conv1(x)))
-        y = torch.relu(self.bn2(self.conv2(y)))
+        y = torch.relu_(self.bn1(self.conv1(x)))
+        y = torch.relu_(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return torch.relu(y + self.downsample(x))
+        return torch.relu_(y.add_(self.downsample(x)))
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int, bias: bool) -> nn.Module:
@@ -123,7 +123,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv3x3(out_channels, out_channels)
 
     def forward(self, x: Float[Tensor, "n ci h w"]) -> Float[Tensor, "n c h w"]:
-        return self.skip(x) + self.conv2(torch.relu(self.conv1(torch.relu(x))))
+        y = self.conv2(torch.relu_(self.conv1(torch.relu(x))))
+        return y.add_(self.skip(x))
 
 
 class PairBlock(ResidualBlock):
@@ -142,8 +143,8 @@ class PairBlock(ResidualBlock):
         self, objects: Float[Tensor, "b o co h w"], image: Float[Tensor, "b ci h w"]
     ) -> Float[Tensor, "b o c h w"]:
         x = convolve_pair(self.conv1, torch.relu(objects), torch.relu(image), self.image_first)
-        x = each_object(lambda x: self.conv2(torch.relu(x)), x)
-        return x + convolve_pair(self.skip, objects, image, self.image_first)
+        x = each_object(lambda x: self.conv2(torch.relu_(x)), x)
+        return x.add_(convolve_pair(self.skip, objects, image, self.image_first))
 
 
 class ChannelSpatialAttention(nn.Module):

@@ -16,6 +16,7 @@ from torch import nn
 from tmrn_edu import recipes
 from tmrn_edu.errors import InputError
 from tmrn_edu.evaluate import evaluate, write_json
+from tmrn_edu.official import OFFICIAL_NETWORKS, load_official
 from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
 from tmrn_edu.train import Recipe, TrainSettings, show_progress, train
 from tmrn_edu.weights import list_networks, load
@@ -42,6 +43,7 @@ def run_segment(arguments: Namespace) -> None:
         max_frames=arguments.max_frames,
         short_side=arguments.short_side,
         device=device,
+        precision=arguments.precision or "fp32",
         with_overlay=not arguments.no_overlay,
         overwrite=arguments.overwrite,
         progress=show_progress(),
@@ -66,11 +68,12 @@ def run_evaluate(arguments: Namespace) -> None:
         arguments.data,
         split=arguments.split,
         sequences=None if arguments.sequences is None else [name for name in arguments.sequences.split(",") if name],
-        network=arguments.network,
+        network=find_network(arguments.network, arguments.weights) if arguments.weights else arguments.network,
         results=arguments.results,
         device=find_device(arguments.device) if arguments.network else None,
         memory_every=arguments.memory_every,
         short_side=arguments.short_side,
+        precision=arguments.precision,
         masks_out=arguments.masks_out,
         progress=show_progress(),
     )
@@ -113,6 +116,9 @@ def run_networks(arguments: Namespace) -> None:
         )
         print(f"  weights     {info.origin}\n  licence     {info.licence}\n")
     print("use one: tmrn-edu segment VIDEO --mask PNG --network NAME")
+    print(
+        f"full size, with files released by their authors (docs/official_weights.md): --network {'|'.join(OFFICIAL_NETWORKS)} --weights FILE"
+    )
 
 
 def find_device(name: str) -> torch.device:
@@ -130,11 +136,25 @@ def find_device(name: str) -> torch.device:
 
 
 def find_network(name: str | None, weights: str | None) -> nn.Module:
-    """The network that was asked for. With name and weight file, InputError unless the weights are of that network."""
+    """The network that was asked for: shipped, from a weight file, or a file released by the authors of `name`.
+
+    With name and weight file, InputError unless the weights are of that network.
+    """
+    if name in OFFICIAL_NETWORKS:
+        if weights is None:
+            raise InputError(
+                f"{name} has no shipped weights, expected --weights FILE (docs/official_weights.md says where from)"
+            )
+        return load_official(name, weights)
     if weights is None:
         return load(name)
     if not Path(weights).is_file():
         raise InputError(f"no weight file at {weights}: expected a .safetensors file that tmrn-edu train wrote")
+    if Path(weights).suffix in (".pth", ".pt"):
+        official = ", ".join(OFFICIAL_NETWORKS)
+        raise InputError(
+            f"{weights} is no .safetensors file; files released by authors go with --network {official}, this is {name}"
+        )
     found = load(weights)
     if name is not None:
         sides = [

@@ -34,10 +34,17 @@ class FrameFeatures:
     query_value: Float[Tensor, "b cq h w"]  # goes to the decoder beside the readout
     coarse: Float[Tensor, "b cf h w"]  # the feature that key and value are made of, on the key's grid
     skips: tuple[Float[Tensor, "b _ _ _"], ...]  # for the decoder, in its order: each finer than the one before
+    shrinkage: Float[Tensor, "b 1 h w"] | None = None  # XMem: how sharply each pixel is matched once it is memory, >= 1
+    selection: Float[Tensor, "b ck h w"] | None = (
+        None  # XMem: which key channels count for each asking pixel, in [0, 1]
+    )
 
 
 class Normalise(nn.Module):
-    """RGB in [0, 1] -> what ImageNet networks expect: (frames - mean) / std, constants and so no part of the weights."""
+    """RGB in [0, 1] -> what ImageNet networks expect: (frames - mean) / std, constants and so no part of the weights.
+
+    Source: the statistics that torchvision's networks were trained with.
+    """
 
     def __init__(self):
         super().__init__()
@@ -97,13 +104,18 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    @property
+    def stem(self) -> nn.Conv2d:
+        """The first convolution, the only one that sees an image (and, in encoders of the memory, masks)."""
+        return self.conv1
+
     def forward(self, image: Float[Tensor, "b ci H W"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Features at strides 4, 8 and 16."""
-        return self.after_stem(self.conv1(image))
+        return self.after_stem(self.stem(image))
 
     def after_stem(self, x: Float[Tensor, "n 64 _ _"]) -> tuple[Float[Tensor, "n _ _ _"], ...]:
         """Everything behind the first convolution."""
-        x = F.max_pool2d(torch.relu(self.bn1(x)), 3, stride=2, padding=1)
+        x = F.max_pool2d(torch.relu_(self.bn1(x)), 3, stride=2, padding=1)
         f4 = self.layer1(x)
         f8 = self.layer2(f4)
         return f4, f8, self.layer3(f8)
@@ -125,6 +137,35 @@ def resnet50(in_channels: int = 3, bias: bool = False) -> ResNet:
 def resnet18(in_channels: int = 3, bias: bool = False) -> ResNet:
     """ResNet-18 to stride 16: 64, 128 and 256 channels."""
     return ResNet(BasicBlock, (2, 2, 2), in_channels, bias)
+
+
+def encode_objects(
+    trunk: nn.Module, image: Float[Tensor, "b 3 H W"], masks: Float[Tensor, "b o cm H W"]
+) -> Float[Tensor, "b o c h w"]:
+    """The coarsest feature of image and masks for every object, the image's share of the first convolution computed once.
+
+    `trunk`: has a `stem` that takes [image, masks] and an `after_stem` that returns features, fine to coarse.
+    Source: the stems of STM, STCN and XMem.
+    """
+    stem = convolve_pair(trunk.stem, masks, image, image_first=True)
+    return each_object(lambda x: trunk.after_stem(x)[-1], stem)
+
+
+class MemoryEncoder(nn.Module):
+    """STM's encoder of memory frames: the query encoder's trunk again, with masks beside the image (STM, section 3.1).
+
+    The stem sees [R, G, B, mask, others] as in the authors' code, or [R, G, B, mask] with `others=False`, as TMRN's supplement has
+    it. `mask_channels`: how many channels of the value will hold the mask itself (0 but in the tiny network).
+    """
+
+    def __init__(self, trunk: nn.Module, others: bool = True, mask_channels: int = 0):
+        super().__init__()
+        self.trunk, self.others, self.mask_channels = trunk, others, mask_channels
+
+    def forward(
+        self, image: Float[Tensor, "b 3 H W"], masks: Float[Tensor, "b o 2 H W"]
+    ) -> Float[Tensor, "b o cf h w"]:
+        return encode_objects(self.trunk, image, masks if self.others else masks[:, :, :1])
 
 
 class Fuser(nn.Module):
@@ -167,8 +208,7 @@ class ValueEncoder(nn.Module):
     def forward(
         self, image: Float[Tensor, "b 3 H W"], coarse: Float[Tensor, "b cf h w"], masks: Float[Tensor, "b o 2 H W"]
     ) -> Float[Tensor, "b o cv h w"]:
-        stem = convolve_pair(self.trunk.conv1, masks, image, image_first=True)
-        return self.fuser(each_object(lambda x: self.trunk.after_stem(x)[-1], stem), coarse)
+        return self.fuser(encode_objects(self.trunk, image, masks), coarse)
 
 
 # ------------------------------------------------------------------ tiny encoders (ours)
@@ -183,9 +223,9 @@ class TinyImageEncoder(nn.Module):
     Source: ours; the way back up is a feature pyramid network's (Lin et al., CVPR 2017, fig. 3).
     """
 
-    def __init__(self, out_channels: int = 64):
+    def __init__(self, out_channels: int = 64, in_channels: int = 3):
         super().__init__()
-        self.stem = nn.Conv2d(3, 16, 5, stride=2, padding=2)
+        self.stem = nn.Conv2d(in_channels, 16, 5, stride=2, padding=2)
         self.to_f2 = TinyBlock(16, 16)
         self.to_f4 = TinyBlock(16, 32, stride=2)
         self.to_f8 = TinyBlock(32, 64, stride=2)
@@ -194,9 +234,13 @@ class TinyImageEncoder(nn.Module):
         self.lateral8 = nn.Conv2d(64, out_channels, 1)
         self.lateral16 = nn.Conv2d(96, out_channels, 1)
 
-    def forward(self, image: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+    def forward(self, image: Float[Tensor, "b ci H W"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Features at strides 2 and 4."""
-        f2 = self.to_f2(torch.relu(self.stem(image)))
+        return self.after_stem(self.stem(image))
+
+    def after_stem(self, x: Float[Tensor, "n 16 _ _"]) -> tuple[Float[Tensor, "n _ _ _"], ...]:
+        """Everything behind the first convolution."""
+        f2 = self.to_f2(torch.relu(x))
         f4 = self.to_f4(f2)
         f8 = self.to_f8(f4)
         f16 = self.to_f16(f8)
@@ -225,7 +269,13 @@ class TinyValueEncoder(nn.Module):
     ) -> Float[Tensor, "b o cv h w"]:
         stem = convolve_pair(self.stem, masks, image, image_first=True)
         learned = self.fuser.pair(each_object(lambda x: self.to_f4(torch.relu(x)), stem), coarse)
-        cell = image.shape[-1] // coarse.shape[-1]
-        mask = reduce(masks[:, :, 0], "b o (h i) (w j) -> b o h w", "mean", i=cell, j=cell)
-        mask = repeat(mask, "b o h w -> b o c h w", c=self.mask_channels)
-        return pack([learned, mask], "b o * h w")[0]
+        return append_mask(learned, masks[:, :, 0], self.mask_channels)
+
+
+def append_mask(
+    value: Float[Tensor, "b o cv h w"], object_masks: Float[Tensor, "b o H W"], channels: int
+) -> Float[Tensor, "b o cvm h w"]:
+    """[value, the mask averaged over each cell, repeated over `channels` channels]. Source: ours, see `TinyValueEncoder`."""
+    cell = object_masks.shape[-1] // value.shape[-1]
+    mask = reduce(object_masks, "b o (h i) (w j) -> b o h w", "mean", i=cell, j=cell)
+    return pack([value, repeat(mask, "b o h w -> b o c h w", c=channels)], "b o * h w")[0]

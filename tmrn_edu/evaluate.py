@@ -100,6 +100,7 @@ def evaluate(
     device: str | torch.device | None = None,
     memory_every: int | None = None,
     short_side: int | None = None,
+    precision: str | None = None,
     masks_out: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -108,7 +109,7 @@ def evaluate(
     dataset, root, split, sequences: "davis2016" (one merged object a sequence) or "davis2017", as in `open_davis`.
 
     The method is exactly one of
-        network     a name for `tmrn_edu.load`, or a network; run by a `Segmenter` with device, memory_every, short_side
+        network     a name for `tmrn_edu.load`, or a network; run by a `Segmenter` with device, memory_every, short_side, precision
         results     a folder with RESULTS/<sequence>/00000.png, one palette PNG per frame
         segmenter   a function without arguments, called once per sequence, that returns an object with
                     `.step(frame, index_mask=None)`, whose answer has an `.index_mask`
@@ -127,7 +128,7 @@ def evaluate(
         raise InputError(f"data set {dataset!r} is unknown, there are {', '.join(YEARS)}")
     _check_options(
         methods={"network": network, "results": results, "segmenter": segmenter},
-        settings={"device": device, "memory_every": memory_every, "short_side": short_side},
+        settings={"device": device, "memory_every": memory_every, "short_side": short_side, "precision": precision},
         masks_out=masks_out,
     )
     opened = open_davis(root, YEARS[dataset], split, sequences)
@@ -140,7 +141,7 @@ def evaluate(
     elif network is not None:
         method = network if isinstance(network, str) else type(network).__name__
         model = load(network) if isinstance(network, str) else network
-        settings = {"device": device, "memory_every": memory_every, "short_side": short_side}
+        settings = {"device": device, "memory_every": memory_every, "short_side": short_side, "precision": precision}
         settings = {name: value for name, value in settings.items() if value is not None}
         segmenter = lambda: Segmenter(model, **settings)
     else:

@@ -15,14 +15,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from tmrn_edu.decoder import Decoded
 from tmrn_edu.errors import InputError
+from tmrn_edu.folding import inference_copy, reduced_precision
 from tmrn_edu.inputs import check_frame, check_index_mask, check_request, stack_frames
 from tmrn_edu.masks import (
     MAX_OBJECTS,
     VOID,
+    Padding,
     index_to_object_masks,
     pad_to_stride,
     probabilities_to_index_mask,
+    soft_aggregation,
     soft_aggregation_logits,
     unpad,
 )
@@ -35,13 +39,36 @@ class FrameSegmentation:
     """One frame, segmented."""
 
     logits: Float[Tensor, "b l H W"]  # soft-aggregated; background first
+    memory_masks: Float[Tensor, "b o Hp Wp"]  # the objects' probabilities at the padded size, as the memory takes them
     readouts: tuple[Readout, ...]  # one per group of objects that share a memory
     features: object  # the network's FrameFeatures, reused when the frame is memorized
+    decoded: Decoded  # all objects together; XMem's sensory memory is updated from it
 
     @property
     def probabilities(self) -> Float[Tensor, "b l H W"]:
         """Soft aggregation: sums to one over labels."""
         return self.logits.softmax(dim=1)
+
+
+def pad_frames(network: nn.Module, frames: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 Hp Wp"], Padding]:
+    """Frames of any size, padded to the network's stride: with the mean colour, which is 0 once normalised, or with black (STM).
+
+    They come back in the precision of the network's weights. Source: STCN and XMem pad what is normalised already, STM what is not
+    (`InferenceRules.pad_first`).
+    """
+    frames = frames.to(network.normalise.mean.dtype)
+    if network.rules.pad_first:
+        return pad_to_stride(frames, network.stride)
+    blank, padding = pad_to_stride(torch.zeros_like(frames), network.stride)
+    padded = blank + network.normalise.mean
+    height, width = frames.shape[-2:]
+    padded[..., padding.top : padding.top + height, padding.left : padding.left + width] = frames
+    return padded, padding
+
+
+def pad_masks(network: nn.Module, object_masks: Float[Tensor, "b o H W"]) -> Float[Tensor, "b o Hp Wp"]:
+    """Object masks with zeros around them, of the size that `pad_frames` gives their frames."""
+    return pad_to_stride(object_masks, network.stride)[0]
 
 
 def segment_frame(
@@ -50,41 +77,50 @@ def segment_frame(
     memories: Sequence[Sequence[MemoryFrame]],
     index: int,
     insides: bool = False,
+    sensory: Float[Tensor, "b o cs h w"] | None = None,
 ) -> FrameSegmentation:
     """Masks of one frame, from memory.
 
     encode -> read -> decode -> sigmoid -> soft aggregation. Frames: RGB in [0, 1], any size (padded to the network's stride and cut
     back). `memories`: one list of memory frames per group of objects; objects are numbered through the groups. `index`: the frame's number
-    in its video. Source: STM, section 3; the same for STCN and XMem.
+    in its video. `sensory`: XMem's state after the frame before; `network.update_sensory` makes the next one of it and of `decoded`.
+    Source: STM, section 3; the same for STCN, XMem and GSFM.
     """
-    padded, padding = pad_to_stride(frames, network.stride)
+    padded, padding = pad_frames(network, frames)
     features = network.encode(padded)
     readouts = tuple(network.read(features, memory, index, insides) for memory in memories)
-    object_logits = torch.cat([network.decode(readout, features) for readout in readouts], dim=1)
-    object_logits = object_logits.to(
-        torch.promote_types(object_logits.dtype, torch.float32)
-    )  # half cannot hold 1 - 1e-7
-    logits = soft_aggregation_logits(unpad(object_logits, padding).sigmoid())
-    return FrameSegmentation(logits, readouts, features)
+    every = Readout(torch.cat([readout.value for readout in readouts], dim=1))
+    decoded = network.decode(every, features, sensory)
+    object_logits = decoded.logits.to(
+        torch.promote_types(decoded.logits.dtype, torch.float32)
+    )  # half rounds 1 - 1e-7 to 1
+    padded_logits = soft_aggregation_logits(object_logits.sigmoid())
+    logits = unpad(padded_logits, padding)
+    if network.rules.pad_first:  # the padding is cut off, and comes back as zeros
+        memory_masks = pad_masks(network, logits.softmax(dim=1)[:, 1:])
+    else:
+        memory_masks = padded_logits.softmax(dim=1)[:, 1:]
+    return FrameSegmentation(logits, memory_masks, readouts, features, decoded)
 
 
 def memorize_frame(
     network: nn.Module,
     frames: Float[Tensor, "b 3 H W"],
-    object_masks: Float[Tensor, "b o H W"],
+    object_masks: Float[Tensor, "b o Hm Wm"],
     index: int,
     exact: bool = False,
     features: object | None = None,
 ) -> MemoryFrame:
     """A memory frame of `frames` with the given masks, all objects together.
 
-    `object_masks` in [0, 1]: true ones (`exact=True`) or predicted probabilities. `features`: what `segment_frame` computed for this frame,
-    else it is encoded here. Source: STM, "Key and Value Embedding".
+    `object_masks` in [0, 1]: true ones (`exact=True`) or predicted probabilities, at the frame's size or already padded
+    (`FrameSegmentation.memory_masks`). `features`: what `segment_frame` computed for this frame, else it is encoded here.
+    Source: STM, "Key and Value Embedding".
     """
-    padded, _ = pad_to_stride(frames, network.stride)
-    masks, _ = pad_to_stride(object_masks, network.stride)
+    padded, _ = pad_frames(network, frames)
+    masks = object_masks if object_masks.shape[-2:] == padded.shape[-2:] else pad_masks(network, object_masks)
     features = network.encode(padded) if features is None else features
-    return network.memorize(padded, features, masks, index, exact)
+    return network.memorize(padded, features, masks.to(padded.dtype), index, exact)
 
 
 def roll_out(
@@ -93,23 +129,40 @@ def roll_out(
     first_masks: Float[Tensor, "b o H W"],
     indices: Sequence[int] | None = None,
     memory_masks: Float[Tensor, "b o t H W"] | None = None,
+    generator: torch.Generator | None = None,
 ) -> list[FrameSegmentation]:
     """Segments frames 1.. of a batch of clips; every frame joins the memory. What training differentiates.
 
     Frame 0 is memorized with `first_masks`, every later one with its own prediction, or with `memory_masks` where given (what a read is worth
-    when the memory is clean). `indices`: video frame numbers, 0.. if None. Source: STCN's training.
+    when the memory is clean). `indices`: video frame numbers, 0.. if None. XMem's sensory memory is updated by every decoded frame, and
+    deeply by the first one and, in training, by each later one with the network's `deep_update_probability` (drawn from `generator`); in
+    evaluation by every `memory_every`-th. Source: STCN's and XMem's training.
     """
     indices = range(frames.shape[1]) if indices is None else indices
-    memory = [memorize_frame(network, frames[:, 0], first_masks, indices[0], exact=True)]
+    features = network.encode(pad_frames(network, frames[:, 0])[0])
+    memory = [memorize_frame(network, frames[:, 0], first_masks, indices[0], exact=True, features=features)]
+    sensory = network.start_sensory(features, first_masks.shape[1])
+    sensory = network.deep_update(sensory, memory[0])
     results = []
     for t in range(1, frames.shape[1]):
-        result = segment_frame(network, frames[:, t], [memory], indices[t])
+        result = segment_frame(network, frames[:, t], [memory], indices[t], sensory=sensory)
         results.append(result)
         if t + 1 < frames.shape[1]:
             given = memory_masks is not None
-            masks = memory_masks[:, :, t] if given else result.probabilities[:, 1:]
+            masks = memory_masks[:, :, t] if given else result.memory_masks
             memory.append(memorize_frame(network, frames[:, t], masks, indices[t], given, result.features))
+            sensory = network.update_sensory(sensory, result.decoded)
+            if _is_deep(network, t, generator):
+                sensory = network.deep_update(sensory, memory[-1])
     return results
+
+
+def _is_deep(network: nn.Module, t: int, generator: torch.Generator | None) -> bool:
+    """Whether frame t of a clip gets a deep update."""
+    if not network.training:
+        return t % network.rules.memory_every == 0
+    probability = network.deep_update_probability
+    return probability > 0 and torch.rand((), generator=generator).item() < probability
 
 
 @dataclass(frozen=True)
@@ -127,6 +180,12 @@ class _Group:
 
     object_ids: list[int]
     memory: WorkingMemory
+    previous: MemoryFrame | None = None  # the frame before, read for one step (STM)
+
+    @property
+    def frames(self) -> list[MemoryFrame]:
+        """What the next frame is read from."""
+        return self.memory.frames if self.previous is None else [*self.memory.frames, self.previous]
 
 
 class Segmenter:
@@ -136,32 +195,47 @@ class Segmenter:
         segmenter.step(frame_0, mask_0)              # a mask tells which objects there are
         segmenter.step(frame_1).index_mask           # later frames need none; another mask may add or correct objects
 
-    Frame t joins the memory when it came with a mask or when `memory_every` frames have passed since the last one did. `max_frames` bounds
-    the memory (see `WorkingMemory`). Frames are shrunk to `short_side` pixels first (None: the network's own preference, which may be the
-    frame's size; 0: never); results come back at the frame's size. Objects that enter late get a memory of their own, which begins then.
-    Source: STM, "Inference"; late objects as in STCN:inference_core_yv.py and XMem.
+    The rules are the network's own (`network.rules`, as its authors run it) unless given: frame t joins the memory when it came with a mask or
+    when `memory_every` frames have passed since the last one did; with `previous_frame` the frame before is read too; XMem's sensory memory
+    is deeply updated with memory frames, or `deep_update_every` so many frames. `max_frames` bounds the memory (see `WorkingMemory`). Frames
+    are shrunk to `short_side` pixels first (None: the network's own preference, which may be the frame's size; 0: never); results come back
+    at the frame's size. Objects that enter late get a memory of their own, which begins then. `precision`: "fp32", or "bf16" for faster
+    convolutions where the processor has them (see `inference_copy`). Changes to the network's weights after this are not seen.
+    Source: STM, "Inference"; late objects as in STCN:inference_core_yv.py and XMem:inference/inference_core.py.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        memory_every: int = 5,
+        memory_every: int | None = None,
         max_frames: int | None = None,
         short_side: int | None = None,
         device: torch.device | str | None = None,
+        previous_frame: bool | None = None,
+        deep_update_every: int | None = None,
+        precision: str = "fp32",
     ):
-        if memory_every < 1:
-            raise InputError(f"memory_every is {memory_every}, expected at least 1")
+        given = {
+            "memory_every": memory_every,
+            "previous_frame": previous_frame,
+            "deep_update_every": deep_update_every,
+        }
+        self.rules = replace(network.rules, **{name: value for name, value in given.items() if value is not None})
+        for name in ("memory_every", "deep_update_every"):
+            if given[name] is not None and given[name] < 1:
+                raise InputError(f"{name} is {given[name]}, expected at least 1")
         torch.set_flush_denormal(
             True
         )  # the tails of sharp softmaxes are denormal numbers, several times slower on a CPU
-        self.network = network.to(device).eval() if device is not None else network.eval()
+        self.network = inference_copy(network.to(device).eval() if device is not None else network.eval(), precision)
         self.device = next(network.parameters()).device
-        self.memory_every, self.max_frames = memory_every, max_frames
+        self.precision = precision
+        self.max_frames = max_frames
         self.short_side = network.short_side if short_side is None else short_side
         self.groups: list[_Group] = []
+        self.sensory: Tensor | None = None  # XMem's, for all objects
         self.index = -1  # of the last frame seen
-        self.last_stored = None
+        self.last_stored = self.last_deep = None
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -180,48 +254,92 @@ class Segmenter:
         given = None if index_mask is None else check_index_mask(index_mask, size, self.index + 1)
         self.index += 1
         small = rearrange(_shrink(picture.to(self.device), self.short_side), "c H W -> 1 c H W")
+        with reduced_precision(small, self.precision):
+            labels = self._segment(small, given)
+        return self._answer(unpad(labels, pad_frames(self.network, small)[1]), size, given)
 
-        result, labels = None, small.new_ones(1, 1, *small.shape[-2:])  # before any object is known, all is background
+    def _segment(self, frame: Tensor, given: Tensor | None) -> Float[Tensor, "1 l Hp Wp"]:
+        """Labels of one frame at the padded size, everything that must be remembered of it remembered."""
+        padded, padding = pad_frames(self.network, frame)
+        features, labels = None, frame.new_ones(1, 1, *padded.shape[-2:])  # nothing known yet: all is background
+        joins = given is not None or bool(self.groups) and self.index - self.last_stored >= self.rules.memory_every
+        deep = joins and (
+            self.rules.deep_update_every is None  # together with memory frames
+            or self.last_deep is None
+            or self.index - self.last_deep >= self.rules.deep_update_every
+        )
         if self.groups:
-            result = segment_frame(self.network, small, [group.memory.frames for group in self.groups], self.index)
-            labels = result.probabilities
+            frames = [group.frames for group in self.groups]
+            result = segment_frame(self.network, frame, frames, self.index, sensory=self.sensory)
+            features, objects = result.features, result.memory_masks
+            labels = torch.cat([(1 - reduce(objects, "b o H W -> b 1 H W", "sum")).clamp(min=0), objects], dim=1)
+            if not deep or self.rules.deep_update_every is not None:
+                self.sensory = self.network.update_sensory(self.sensory, result.decoded)
         if given is not None:
-            labels = self._take_in(given, labels)
-        if self.groups and (given is not None or self.index - self.last_stored >= self.memory_every):
-            self._store(small, labels[:, 1:], given, None if result is None else result.features)
-        return self._answer(labels, size, given)
+            labels = self._take_in(given, labels, padding)
+        if self.groups and (joins or self.rules.previous_frame):
+            self._store(padded, labels[:, 1:], given, features, joins, deep)
+        return labels
 
-    def _take_in(self, given: Tensor, labels: Tensor) -> Tensor:
+    def _take_in(self, given: Tensor, labels: Tensor, padding: Padding) -> Tensor:
         """New objects get a group; the given masks replace predictions, and nothing else may claim their pixels."""
         named = [int(i) for i in given.unique() if 0 < i != VOID]
         fresh = [name for name in named if name not in self.object_ids]
         if fresh:
             self.groups.append(_Group(fresh, WorkingMemory(self.max_frames)))
-        grid = labels.shape[-2:]
+        grid = unpad(labels, padding).shape[-2:]
         masks = rearrange(index_to_object_masks(given, named), "o H W -> 1 o H W").to(self.device)
         masks = F.interpolate(masks, size=grid, mode="area") if masks.shape[-2:] != grid else masks
+        masks = pad_masks(self.network, masks)
         claimed = reduce(masks, "b o H W -> b 1 H W", "sum").clamp(max=1)
-        objects = torch.cat([labels[:, 1:] * (1 - claimed), labels.new_zeros(1, len(fresh), *grid)], dim=1)
+        objects = torch.cat([labels[:, 1:] * (1 - claimed), labels.new_zeros(1, len(fresh), *labels.shape[-2:])], dim=1)
         for number, name in enumerate(named):
             objects[:, self.object_ids.index(name)] = masks[:, number]
-        # These are probabilities over labels already, so the background is what is left over; no soft aggregation.
+        if self.rules.aggregate_given:  # as the authors of STCN and XMem do
+            return soft_aggregation(objects)
         background = (1 - reduce(objects, "b o H W -> b 1 H W", "sum")).clamp(min=0)
         return torch.cat([background, objects], dim=1)
 
-    def _store(self, frame: Tensor, object_masks: Tensor, given: Tensor | None, features: object | None) -> None:
-        """Memorizes all objects at once, then gives each group its own values; keys and agents are shared.
+    def _store(
+        self,
+        padded: Tensor,
+        object_masks: Tensor,
+        given: Tensor | None,
+        features: object | None,
+        joins: bool,
+        deep: bool,
+    ) -> None:
+        """Memorizes all objects at once, then gives each group its own part; shared keys and agents stay shared.
 
-        For a group of which the given mask shows nothing, the frame is a predicted one.
+        A frame that does not join the memory is kept for the next frame only. For a group of which the given mask shows nothing, the frame is
+        a predicted one.
         """
-        stored = memorize_frame(self.network, frame, object_masks, self.index, given is not None, features)
+        features = self.network.encode(padded) if features is None else features
+        stored = memorize_frame(self.network, padded, object_masks, self.index, given is not None, features)
         named = [] if given is None else given.unique().tolist()
         first = 0
         for group in self.groups:
             last = first + len(group.object_ids)
             exact = any(name in named for name in group.object_ids)
-            group.memory.add(replace(stored, value=stored.value[:, first:last], exact=exact))
+            part = replace(stored.of_objects(first, last), exact=exact)
+            if joins:
+                group.memory.add(part)
+            kept = any(frame is part for frame in group.memory.frames)  # a full memory may have refused it
+            group.previous = part if self.rules.previous_frame and not kept else None
             first = last
-        self.last_stored = self.index
+        if joins:
+            self.last_stored = self.index
+        self._remember(stored, features, deep)
+
+    def _remember(self, stored: MemoryFrame, features: object, deep: bool) -> None:
+        """The sensory memory: zeros for objects that are new, then the deep update, if this frame gets one."""
+        known = 0 if self.sensory is None else self.sensory.shape[1]
+        fresh = self.network.start_sensory(features, len(self.object_ids) - known)
+        if fresh is not None:
+            self.sensory = fresh if self.sensory is None else torch.cat([self.sensory, fresh], dim=1)
+        if deep:
+            self.sensory = self.network.deep_update(self.sensory, stored)
+            self.last_deep = self.index
 
     def _answer(self, labels: Tensor, size: tuple[int, int], given: Tensor | None) -> StepResult:
         """Back to the frame's size and to the objects' own ids; given masks are repeated to the pixel."""
@@ -248,10 +366,13 @@ def segment(
     network: nn.Module,
     frames: Iterable,
     masks: Mapping,
-    memory_every: int = 5,
+    memory_every: int | None = None,
     max_frames: int | None = None,
     short_side: int | None = None,
     device: torch.device | str | None = None,
+    previous_frame: bool | None = None,
+    deep_update_every: int | None = None,
+    precision: str = "fp32",
     keep_probabilities: bool = True,
     progress: bool = False,
 ) -> Segmentation:
@@ -267,7 +388,9 @@ def segment(
     frames = frames if hasattr(frames, "shape") else stack_frames([torch.as_tensor(frame) for frame in frames])
     check_request(frames, masks)
     count = len(frames)
-    segmenter = Segmenter(network, memory_every, max_frames, short_side, device)
+    segmenter = Segmenter(
+        network, memory_every, max_frames, short_side, device, previous_frame, deep_update_every, precision
+    )
     index_masks, probabilities = [], []
     for t in tqdm(range(count), desc="segment", unit="frame", disable=not progress):
         result = segmenter.step(frames[t], masks.get(t))
@@ -287,7 +410,7 @@ class Look:
     index_masks: UInt8[Tensor, "t H W"]  # its masks
     query: int  # which frame asks
     memory: tuple[int, ...]  # which frames are read, in the order of time
-    insides: Insides  # b = 1
+    insides: Insides  # b = 1; with STM one for each object, in the order of their ids: pictures show the first
     readout: Readout  # b = 1
     predicted: UInt8[Tensor, "H W"]  # the query frame's masks as segmented
     cell: int  # pixels per grid cell; grid cell (y, x) covers pixels cell * y - offset ... of the frame
@@ -331,12 +454,15 @@ def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[i
         )
         for t in memory
     ]
-    result = segment_frame(network, picture[query], [stored], query, insides=True)
+    sensory = network.start_sensory(network.encode(pad_frames(network, picture[query])[0]), len(ids))
+    for frame in stored:  # XMem: as if nothing but these frames had been seen
+        sensory = network.deep_update(sensory, frame)
+    result = segment_frame(network, picture[query], [stored], query, insides=True, sensory=sensory)
     if result.readouts[0].insides is None:
         raise InputError(
             f"{type(network.reader).__name__} returned no insides, expected memory.Insides when asked for them"
         )
-    padding = pad_to_stride(picture[query], network.stride)[1]
+    padding = pad_frames(network, picture[query])[1]
     return Look(
         frames=frames,
         index_masks=index_masks,

@@ -42,10 +42,11 @@ def segment_video(
     video: str | os.PathLike,
     masks: Mapping[int, str | os.PathLike],
     out: str | os.PathLike,
-    memory_every: int = 5,
+    memory_every: int | None = None,
     max_frames: int | None = None,
     short_side: int | None = None,
     device: torch.device | str | None = None,
+    precision: str = "fp32",
     with_overlay: bool = True,
     overwrite: bool = False,
     progress: bool = False,
@@ -62,7 +63,7 @@ def segment_video(
     with open_video(video) as reader:
         given = read_given_masks(reader, masks)
         palette = given[min(given)].palette
-        segmenter = Segmenter(network, memory_every, max_frames, short_side, device)
+        segmenter = Segmenter(network, memory_every, max_frames, short_side, device, precision=precision)
         count, seconds = 0, 0.0
         with (
             output_folder(out, (MASKS, OVERLAY), overwrite) as folder,

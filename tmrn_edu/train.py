@@ -22,7 +22,7 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.inference import FrameSegmentation, roll_out
 from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, hard_share, readout_mask_loss
 from tmrn_edu.masks import pad_to_stride
-from tmrn_edu.weights import describe, save_network
+from tmrn_edu.weights import describe, export
 
 
 def setting(default, meaning: str):
@@ -149,7 +149,8 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = stage.lr
             batch = data.batch(_batch_number(settings, step), settings.batch, stage.frames, stage.max_gap).to(device)
-            results = roll_out(network, batch.frames, batch.object_masks[:, :, 0], batch.indices)
+            draws = torch.Generator().manual_seed(_batch_number(settings, step))
+            results = roll_out(network, batch.frames, batch.object_masks[:, :, 0], batch.indices, generator=draws)
             loss = clip_loss(network, results, batch, settings, stage.hard_pixels)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"loss at step {step} is {loss.item()}, expected a finite number")
@@ -168,7 +169,7 @@ def train(
         raise KeyboardInterrupt(f"stopped at step {step}; {advice}") from None
     _save_checkpoint(out, recipe, network, optimiser, settings.steps, rows)
     path = out / "network.safetensors"
-    save_network(network, path, {"recipe": recipe.name, "settings": asdict(settings)})
+    export(network, path, {"recipe": recipe.name, "settings": asdict(settings)})
     return path
 
 

@@ -19,9 +19,14 @@ from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
 from tmrn_edu.memory import similarity
 from tmrn_edu.memory.readers import SpaceTimeReader, TrajectoryReader
-from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.networks import GSFM, STCN, STM, XMem
 
-NETWORKS = {("STCN", "full"): STCN, ("STCN", "tiny"): STCN.tiny}
+NETWORKS = {
+    ("STM", "full"): STM, ("STM", "tiny"): STM.tiny,
+    ("STCN", "full"): STCN, ("STCN", "tiny"): STCN.tiny,
+    ("XMem", "full"): XMem, ("XMem", "tiny"): XMem.tiny,
+    ("GSFM", "full"): GSFM,
+}  # fmt: skip
 READERS = {reader.__name__: reader for reader in (SpaceTimeReader, TrajectoryReader)}
 
 
@@ -50,13 +55,13 @@ def describe(network: nn.Module, about: dict | None = None) -> dict[str, str]:
         )
     return {
         "format": "tmrn_edu",
-        "network": json.dumps([type(network).__name__, network.preset]),
+        "network": json.dumps([type(network).__name__, network.preset, network.settings()]),
         "reader": json.dumps([reader, network.reader.settings()]),
         "about": json.dumps(about or {}),
     }
 
 
-def save_network(network: nn.Module, path: str | os.PathLike, about: dict | None = None) -> None:
+def export(network: nn.Module, path: str | os.PathLike, about: dict | None = None) -> None:
     """Writes a network's weights with what is needed to rebuild it; `about`: anything else worth keeping, as plain data.
 
     The file appears whole or not at all. Source: ours.
@@ -68,7 +73,7 @@ def save_network(network: nn.Module, path: str | os.PathLike, about: dict | None
 
 
 def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
-    """A network by the name of a shipped one (`list_networks`) or from a file that `save_network` wrote; in eval mode, on the CPU.
+    """A network by the name of a shipped one (`list_networks`) or from a file that `export` wrote; in eval mode, on the CPU.
 
     `reader`: only for files of a network with a reader of your own, which this library cannot build: a new one of its kind,
     whose weights are then loaded too. Raises InputError for an unknown name (naming those there are), a missing, truncated or
@@ -82,7 +87,8 @@ def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
             f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file"
         )
     state, metadata = _read(path)
-    kind, preset = json.loads(metadata["network"])
+    kind, preset, *rest = json.loads(metadata["network"])  # files of version 0.1 have no settings
+    network_settings = rest[0] if rest else {}
     kind_of_reader, settings = json.loads(metadata["reader"])
     if (kind, preset) not in NETWORKS or (reader is None and kind_of_reader not in READERS):
         raise InputError(
@@ -98,7 +104,7 @@ def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
     ):  # building draws initial weights; the caller's random numbers stay as they are
         if reader is None:
             reader = READERS[kind_of_reader](**settings | {"similarity": getattr(similarity, settings["similarity"])})
-        network = NETWORKS[kind, preset](reader)
+        network = NETWORKS[kind, preset](reader, **network_settings)
     fit(network, state, path)
     return network.eval()
 
@@ -144,6 +150,6 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise InputError(f"{path} is no whole safetensors file ({error})") from None
     if metadata.get("format") != "tmrn_edu":
         raise InputError(
-            f"{path} was not written by tmrn_edu (metadata: {sorted(metadata) or 'none'}), expected a file of save_network"
+            f"{path} was not written by tmrn_edu (metadata: {sorted(metadata) or 'none'}), expected a file of export"
         )
     return state, metadata

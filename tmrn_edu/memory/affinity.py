@@ -1,7 +1,7 @@
 """Affinity: scores -> weights. Over what they sum to one is what tells a space-time read from spatial alignment.
 
 `softmax_over_memory` and `softmax_over_frame` are the plain forms, all frames at once. A reader meets one memory frame at a time and
-uses `frame_affinity` and `frame_top_k`: weights over one frame's pixels, together with the frame's *evidence*
+uses `frame_affinity`, `frame_top_k` or `RunningTopK`: weights over one frame's pixels, together with the frame's *evidence*
 
     evidence[q] = logsumexp_m s[m,q],
 
@@ -141,16 +141,44 @@ def frame_affinity(score: Float[Tensor, "b m q"]) -> DenseAffinity:
     return DenseAffinity(exponential, total, rearrange(peak + total.log(), "b 1 q -> b q"))
 
 
+class RunningTopK:
+    """Searches the k best pixels over frames that arrive one at a time.
+
+    Only a pixel among the k best of the frames so far can be among the k best of all frames. So each frame's pixels are searched behind
+    the k best scores so far: nearly all fail against the worst of those, and failing is what a search does fastest.
+    Source: STCN's top-k, frame by frame as `RunningAverage` pools; ours.
+    """
+
+    def __init__(self, top_k: int):
+        self.top_k = top_k
+        self.best = None  # b q k: the best scores so far
+
+    def add(self, score: Float[Tensor, "b m q"]) -> TopAffinity:
+        """Takes in one frame. Returns those of its pixels that are among the k best so far; `share_top_k` ends the search."""
+        candidates = rearrange(score, "b m q -> b q m")  # as similarity stores it: a search is fastest along rows
+        if self.best is not None:
+            candidates = torch.cat([self.best, candidates], dim=2)
+        earlier, pixels = candidates.shape[2] - score.shape[1], score.shape[1]
+        # torch searches rows shorter than 64 k another way, several times slower (CPU, torch 2.13): fill them up if it takes little
+        missing = 64 * self.top_k - candidates.shape[2]
+        if 0 < missing < pixels:
+            candidates = F.pad(candidates, (0, missing), value=-torch.inf)
+        self.best, place = candidates.topk(min(self.top_k, candidates.shape[2]), dim=2)
+        position = rearrange(place, "b q k -> b k q") - earlier
+        own = rearrange(self.best, "b q k -> b k q").masked_fill(position < 0, -torch.inf)
+        return TopAffinity(position.clamp(0, pixels - 1), own)
+
+
 def frame_top_k(score: Float[Tensor, "b m q"], top_k: int) -> TopAffinity:
-    """The k best pixels of one memory frame; all of them when k >= m. Source: STCN's top-k, per frame."""
-    best, position = score.topk(min(top_k, score.shape[1]), dim=1)
-    return TopAffinity(position, best)
+    """The k best pixels of one memory frame on its own; all of them when k >= m. Source: STCN's top-k, per frame."""
+    return RunningTopK(top_k).add(score)
 
 
 def share_top_k(frames: list[TopAffinity], top_k: int) -> list[TopAffinity]:
     """Of the best of every frame, keep the k best over all frames: the published top-k, spread over its frames.
 
-    The k best over (t m) are among the k best of each t, so nothing is lost. Exactly k take part, also among ties.
+    The k best over (t m) are among the k best of each t, and among the k best so far of a running search, so nothing is lost.
+    Exactly k take part, also among ties.
     Source: STCN:inference_memory_bank.py (one top-k over all memory pixels), regrouped.
     """
     scores = torch.cat([frame.score for frame in frames], dim=1)

@@ -21,15 +21,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from tmrn_edu.memory.affinity import FrameAffinity, check_top_k, frame_affinity, frame_top_k, share_top_k
+from tmrn_edu.memory.affinity import FrameAffinity, RunningTopK, check_top_k, frame_affinity, frame_top_k, share_top_k
 from tmrn_edu.memory.agents import Agents, agent_correlation
 from tmrn_edu.memory.aggregation import AgeBias, RunningAverage, TrajectoryAttention
 from tmrn_edu.memory.alignment import chain_prior, grid_positions, rectification
 from tmrn_edu.memory.similarity import negative_squared_l2
 from tmrn_edu.memory.working import MemoryFrame, Query
 
-# Query rows are read in blocks with at most this many scores per memory frame, which bounds memory and keeps a block in the cache.
-BLOCK = 2**20
+# Query rows are read in blocks with about this many scores per memory frame (2 MB), which bounds memory, keeps a block in the cache, and is
+# small enough for the allocator to use the same pages again and again; larger blocks wait for fresh ones.
+BLOCK = 2**19
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,16 @@ class SpaceTimeReader(nn.Module):
     """The space-time read of STM, STCN and XMem.
 
     w = softmax over (t m) of s ;  readout[q] = sum_tm w[t,m,q] value[t,m], computed frame by frame (see above), exact to rounding.
-    `similarity`: one of `memory.similarity`. `top_k`: in eval mode only the k best of all (t m) count, as published for STCN (20) and
-    XMem (30); training always uses the full softmax. No weights. Source: STM, "Space-time Memory Read".
+    `similarity`: one of `memory.similarity`; None is that of the network the reader is put into (L2 on its own). `top_k`: in eval mode only
+    the k best of all (t m) count, as published for STCN (20) and XMem (30); training always uses the full softmax. No weights.
+    Source: STM, "Space-time Memory Read".
     """
 
-    def __init__(self, similarity: Callable[..., Tensor] = negative_squared_l2, top_k: int | None = None):
+    def __init__(self, similarity: Callable[..., Tensor] | None = None, top_k: int | None = None):
         super().__init__()
         check_top_k(top_k)
-        self.similarity = similarity
+        self.similarity = negative_squared_l2 if similarity is None else similarity
+        self.similarity_given = similarity is not None  # else a network puts its own in
         self.top_k = top_k
         self.top_k_per_frame = False
         self.chained = False
@@ -129,15 +132,22 @@ class SpaceTimeReader(nn.Module):
     def _walk(self, frames: Sequence[MemoryFrame], query: Query, centre: Tensor, insides: bool) -> Iterator[_Step]:
         """Aligns one memory frame after another, newest first. Positions are followed only if chaining or somebody's look needs them."""
         top_k = None if self.training else self.top_k
+        followed = self.chained or insides
         previous = query.index
+        search = None if top_k is None else RunningTopK(top_k)
         for frame in frames:
             gap = max(1, abs(previous - frame.index))
             score = self.score(frame, query, centre, gap)
-            affinity = frame_affinity(score) if top_k is None else frame_top_k(score, top_k)
-            if self.chained or insides:
+            if search is None:
+                affinity = frame_affinity(score)
+            elif self.top_k_per_frame or followed:  # a position in this frame needs the best of this frame
+                affinity = frame_top_k(score, top_k)
+            else:
+                affinity = search.add(score)
+            if followed:
                 positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
                 centre = affinity.read(rearrange(positions, "yx h w -> 1 yx (h w)").expand(len(frame.key), -1, -1))
-            yield _Step(frame, affinity, abs(query.index - frame.index), centre if self.chained or insides else None)
+            yield _Step(frame, affinity, abs(query.index - frame.index), centre if followed else None)
             previous = frame.index
 
     def _read_block(self, frames: Sequence[MemoryFrame], query: Query, top: int, bottom: int, insides: bool):
@@ -191,7 +201,7 @@ class TrajectoryReader(SpaceTimeReader):
         self,
         key_channels: int,
         value_channels: int,
-        similarity: Callable[..., Tensor] = negative_squared_l2,
+        similarity: Callable[..., Tensor] | None = None,
         top_k: int | None = None,
         agents: int = 8,
         rectify: float = 1.0,
@@ -237,6 +247,14 @@ class TrajectoryReader(SpaceTimeReader):
     def chained(cls, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
         """`warm` with chained alignment and age: the reader follows a trajectory instead of matching each frame anew [ours]."""
         return cls.warm(key_channels, value_channels, **{"chain": True, "age": True} | options)
+
+    @classmethod
+    def preset(cls, name: str, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
+        """The preset of that name: "paper", "warm" or "chained". Raises ValueError for another name."""
+        presets = {"paper": cls.paper, "warm": cls.warm, "chained": cls.chained}
+        if name not in presets:
+            raise ValueError(f"preset is {name!r}, expected one of {sorted(presets)}")
+        return presets[name](key_channels, value_channels, **options)
 
     def settings(self) -> dict:
         """The arguments that build this reader again, as plain data."""

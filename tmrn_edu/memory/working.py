@@ -3,8 +3,9 @@
 Frames are kept as a list and never joined into one tensor: readers walk over them, so adding a frame copies nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,6 +22,25 @@ class MemoryFrame:
     exact: bool  # its mask was given, not predicted
     shrinkage: Float[Tensor, "b 1 h w"] | None = None  # XMem: sharpness of each memory pixel, >= 1
     description: AgentDescription | None = None  # TMRN: agents of this frame and their likelihoods
+    batch_objects: int | None = (
+        None  # STM: its keys belong to objects, so b is (b o), with so many objects; None: keys are shared
+    )
+
+    def of_objects(self, first: int, last: int) -> "MemoryFrame":
+        """What belongs to the objects from `first` up to, not including, `last`: their values, and in STM their keys too."""
+        if self.batch_objects is None:
+            return replace(self, value=self.value[:, first:last])
+
+        def pick(x: Tensor) -> Tensor:
+            objects = rearrange(x, "(b o) ... -> b o ...", o=self.batch_objects)[:, first:last]
+            return rearrange(objects, "b o ... -> (b o) ...")
+
+        description = self.description
+        if description is not None:
+            description = AgentDescription(*(pick(getattr(description, f.name)) for f in fields(description)))
+        return replace(
+            self, key=pick(self.key), value=pick(self.value), description=description, batch_objects=last - first
+        )
 
 
 @dataclass(frozen=True)

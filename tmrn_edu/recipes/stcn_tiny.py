@@ -1,11 +1,12 @@
-"""stcn-tiny: the small STCN with its own space-time read. The baseline of the two TMRN recipes beside it.
+"""stcn-tiny: the small STCN with its own space-time read. The baseline of the TMRN recipes beside it.
 
 Command: tmrn-edu train stcn_tiny --out runs/stcn-tiny
 Time, scores: tmrn_edu/weights/stcn-tiny.json
 """
 
 from tmrn_edu.memory import SpaceTimeReader
-from tmrn_edu.recipes.tiny import tiny_stcn
+from tmrn_edu.networks import STCN
+from tmrn_edu.recipes.tiny import tiny
 from tmrn_edu.train import Recipe, TrainSettings
 
-RECIPE = Recipe("stcn-tiny", lambda seed: tiny_stcn(SpaceTimeReader, seed), TrainSettings())
+RECIPE = Recipe("stcn-tiny", lambda seed: tiny(STCN.tiny, SpaceTimeReader, seed), TrainSettings())

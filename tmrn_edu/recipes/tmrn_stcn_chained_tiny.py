@@ -5,11 +5,12 @@ Time, scores: tmrn_edu/weights/tmrn-stcn-chained-tiny.json
 """
 
 from tmrn_edu.memory import TrajectoryReader
-from tmrn_edu.recipes.tiny import KEY_CHANNELS, VALUE_CHANNELS, tiny_stcn
+from tmrn_edu.networks import STCN
+from tmrn_edu.recipes.tiny import KEY_CHANNELS, VALUE_CHANNELS, tiny
 from tmrn_edu.train import Recipe, TrainSettings
 
 RECIPE = Recipe(
     "tmrn-stcn-chained-tiny",
-    lambda seed: tiny_stcn(lambda: TrajectoryReader.chained(KEY_CHANNELS, VALUE_CHANNELS), seed),
+    lambda seed: tiny(STCN.tiny, lambda: TrajectoryReader.chained(KEY_CHANNELS, VALUE_CHANNELS), seed),
     TrainSettings(),
 )

@@ -1,0 +1,178 @@
+"""What all memory networks here have in common: five steps around a reader, and the rules by which their authors run them.
+
+    encode         frames -> features: key, query value, and what the decoder needs
+    memorize       frames, features, masks -> one memory frame
+    read           features, memory -> readout per object          the reader: the step that TMRN replaces
+    decode         readout, features -> logits per object
+    update_sensory, deep_update                                    XMem alone remembers more than its memory frames
+
+`inference.py` and `train.py` call these steps and nothing else, so a network that has them can be trained and run by everything here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tmrn_edu.decoder import Decoded
+from tmrn_edu.encoders import FrameFeatures, Normalise, freeze_batch_norm
+from tmrn_edu.memory.readers import Readout, SpaceTimeReader
+from tmrn_edu.memory.similarity import negative_squared_l2
+from tmrn_edu.memory.working import MemoryFrame, Query
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What others must know about a network's parts."""
+
+    preset: str  # the name under which weight files remember the parts
+    key_channels: int  # ck
+    value_channels: int  # cv
+    stride: int  # frames must be multiples of it
+    cell: int  # pixels per cell of the key's grid
+    short_side: int | None = None  # frame size at which the network works best; None: any
+    mask_channels: int = 0  # how many last channels of a value hold the mask itself
+
+
+@dataclass(frozen=True)
+class InferenceRules:
+    """How a network's authors run it on a video. `Segmenter` follows them unless told otherwise."""
+
+    memory_every: int = 5  # frames from one memory frame to the next
+    previous_frame: bool = False  # the frame before is read too, as memory for one step (STM; STCN's `include_last`)
+    deep_update_every: int | None = None  # XMem: frames between deep updates; None: with every memory frame
+    aggregate_given: bool = True  # given masks go through soft aggregation before they are encoded (not in STM)
+    pad_first: bool = (
+        False  # frames are padded before normalisation, so with black, and masks with zeros (STM); else the padding
+    )
+    # is the mean colour, and what was predicted there stays in the masks that are memorized
+
+
+class MemoryNetwork(nn.Module):
+    """The base of `STM`, `STCN`, `XMem` and `GSFM`: attributes, checks, and the steps that are the same in all.
+
+    Attributes: `key_channels`, `value_channels`, `stride`, `cell`, `short_side`, `mask_channels`, `preset` (see `Sizes`), `rules`,
+    `similarity` (the network's own), `top_k` (of its own reader at inference), `reader`. Source: ours; the steps are the papers'.
+    """
+
+    rules = InferenceRules()
+    similarity: Callable[..., Tensor] = staticmethod(negative_squared_l2)
+    deep_update_probability = 0.0  # XMem: share of training frames with a deep update
+
+    def __init__(self, sizes: Sizes, reader: nn.Module | None, top_k: int | None):
+        super().__init__()
+        self._check_reader(reader, sizes)
+        self.key_channels, self.value_channels = sizes.key_channels, sizes.value_channels
+        self.stride, self.cell, self.short_side = sizes.stride, sizes.cell, sizes.short_side
+        self.preset, self.mask_channels, self.top_k = sizes.preset, sizes.mask_channels, top_k
+        self.normalise = Normalise()
+        self.reader = SpaceTimeReader(self.similarity, top_k) if reader is None else reader
+        if not getattr(self.reader, "similarity_given", True):
+            self.reader.similarity = self.similarity
+
+    def _check_reader(self, reader: nn.Module | None, sizes: Sizes) -> None:
+        """A reader made for other channels than the network's would only fail in the middle of a video."""
+        name = type(self).__name__
+        if isinstance(reader, type):
+            raise ValueError(f"reader is the class {reader.__name__}, expected one of it: {reader.__name__}(...)")
+        for channels in ("key_channels", "value_channels"):
+            own, theirs = getattr(sizes, channels), getattr(reader, channels, None)
+            if theirs is not None and theirs != own:
+                raise ValueError(f"the reader has {channels} {theirs}, {name} ({sizes.preset}) has {own}")
+
+    def settings(self) -> dict:
+        """The arguments, beside the reader, that build this network again, as plain data."""
+        return {}
+
+    def train(self, mode: bool = True):
+        """As for any module, but batch normalisation stays as in evaluation."""
+        super().train(mode)
+        return freeze_batch_norm(self)
+
+    def _apply(self, fn, recurse=True):
+        """`half()` and `bfloat16()` leave the reader in float32, which is what it is given: keys and affinities need the digits."""
+        reader, self.reader = self.reader, nn.Identity()
+        super()._apply(fn, recurse)
+        self.reader = reader
+
+        def precisely(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            halved = converted.is_floating_point() and converted.dtype.itemsize < 4
+            return tensor.to(converted.device) if halved else converted
+
+        reader._apply(precisely, recurse)
+        return self
+
+    def check_frames(self, frames: Float[Tensor, "b 3 H W"]) -> None:
+        """Raises ValueError unless height and width are multiples of `stride`."""
+        height, width = frames.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ValueError(
+                f"frames are {height} x {width}, expected multiples of {self.stride} (masks.pad_to_stride)"
+            )
+
+    def memorize(
+        self,
+        frames: Float[Tensor, "b 3 H W"],
+        features: FrameFeatures,
+        object_masks: Float[Tensor, "b o H W"],
+        index: int,
+        exact: bool = False,
+    ) -> MemoryFrame:
+        """Frame `index` and its masks, as the reader keeps them; `exact`: masks were given, not predicted."""
+        value = self.encode_value(frames, features, object_masks)
+        return self.reader.store(features.key, value, index, exact, precise(features.shrinkage))
+
+    def read(
+        self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: int, insides: bool = False
+    ) -> Readout:
+        """Reads the memory for frame `index`: `b o cv h w`, one affinity for all objects; `insides`: see `Insides`.
+
+        Runs in float32 also under autocast: a softmax over thousands of distances needs the digits. Source: "Memory Reading" of STCN
+        and XMem.
+        """
+        with full_precision(features.key):
+            return self.reader(memory, Query(precise(features.key), index, precise(features.selection)), insides)
+
+    def start_sensory(self, features: FrameFeatures, objects: int) -> Float[Tensor, "b o cs h w"] | None:
+        """The state that a network carries from frame to frame; None: it has no such thing."""
+        return None
+
+    def update_sensory(self, sensory: Tensor | None, decoded: Decoded) -> Tensor | None:
+        """The state after a frame was decoded."""
+        return sensory
+
+    def deep_update(self, sensory: Tensor | None, memorized: MemoryFrame) -> Tensor | None:
+        """The state after a frame was memorized."""
+        return sensory
+
+    def readout_mask(self, readout: Readout) -> Float[Tensor, "b o h w"]:
+        """The masks as read out of the memory, before any decoding: labels carried along by the affinity alone.
+
+        The mean of the readout's last `mask_channels` channels, in [0, 1]. Raises ValueError for a network without such
+        channels. Source: ours, for the auxiliary loss that teaches the tiny networks' keys.
+        """
+        if self.mask_channels == 0:
+            raise ValueError("this network has 0 mask channels in its values, expected at least 1 to read masks out")
+        return reduce(readout.value[:, :, -self.mask_channels :], "b o c h w -> b o h w", "mean")
+
+
+def precise(tensor: Tensor | None) -> Tensor | None:
+    """The same numbers in float32 or better, for keys and what weighs them; None stays None. Source: ours."""
+    return None if tensor is None else tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def full_precision(tensor: Tensor):
+    """A context in which autocast is off, for keys and affinities. Source: XMem and STCN leave them out of mixed precision."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def key_convolution(in_channels: int, key_channels: int) -> nn.Conv2d:
+    """The 3x3 convolution that makes keys, initially orthogonal (STCN:model/modules.py)."""
+    conv = nn.Conv2d(in_channels, key_channels, 3, padding=1)
+    nn.init.orthogonal_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv

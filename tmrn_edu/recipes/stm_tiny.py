@@ -1,0 +1,12 @@
+"""stm-tiny: the small STM with its own space-time read. The baseline of the TMRN recipe beside it.
+
+Command: tmrn-edu train stm_tiny --out runs/stm-tiny
+Time, scores: tmrn_edu/weights/stm-tiny.json
+"""
+
+from tmrn_edu.memory import SpaceTimeReader
+from tmrn_edu.networks import STM
+from tmrn_edu.recipes.tiny import tiny
+from tmrn_edu.train import Recipe, TrainSettings
+
+RECIPE = Recipe("stm-tiny", lambda seed: tiny(STM.tiny, SpaceTimeReader, seed), TrainSettings())
