@@ -13,6 +13,7 @@ from small_networks import FULL, READERS, TINY, as_batch, build, put, reader_of,
 
 import tmrn_edu as te
 from tmrn_edu.data.synthetic import make_clip
+from tmrn_edu.errors import InputError
 from tmrn_edu.inference import Segmenter, look, memorize_frame, pad_frames, roll_out, segment, segment_frame
 from tmrn_edu.masks import index_to_object_masks
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, anisotropic_l2, dot_product, negative_squared_l2
@@ -478,7 +479,7 @@ def test_look(networks, name, kind):
 @pytest.mark.parametrize("objects", [1, 2])
 @pytest.mark.parametrize("name", ["STM tiny", "XMem tiny"])
 def test_pictures_of_looks(networks, name, objects):
-    """Figures and explorer draw any network's looks, with truth or without; of STM's several affinities the first object's."""
+    """Figures and explorer draw any network's looks, with truth or without; of STM's several affinities that of the object asked for."""
     network = networks(name)
     clip = make_clip(seed=4, level="hard", frames=5, size=(40, 56))
     index_masks = torch.where(clip.index_masks == 1, 1, 0).to(torch.uint8)
@@ -488,20 +489,26 @@ def test_pictures_of_looks(networks, name, objects):
     for kind in ("space-time", "chained"):
         put(network, reader_of(kind, network))
         looks[kind] = look(network, clip.frames, index_masks, query=4, memory=[0, 1, 3])
-    own = objects if name == "STM tiny" else 1
-    assert looks["chained"].insides.affinity.shape == (own, 3, 12 * 16, 12 * 16)
+    assert looks["chained"].insides.affinity.shape == (1, 3, 12 * 16, 12 * 16)
     assert looks["chained"].readout.value.shape == (1, objects, 64, 12, 16)
-    if own == 2:
+    if objects == 2 and name == "STM tiny":
         frames, padded = as_batch(clip.frames), pad_frames(network, as_batch(clip.frames)[:, 4])[0]
         memory = [
-            memorize_frame(network, frames[:, t], index_to_object_masks(index_masks[t], (1, 2))[None], t).of_objects(
-                0, 1
-            )
+            memorize_frame(network, frames[:, t], index_to_object_masks(index_masks[t], (1, 2))[None], t, exact=t == 0)
             for t in (0, 1, 3)
         ]
-        with torch.no_grad():
-            first = network.read(network.encode(padded), memory, 4, insides=True).insides
-        torch.testing.assert_close(first.affinity, looks["chained"].insides.affinity[:1], atol=1e-5, rtol=1e-3)
+        second = look(network, clip.frames, index_masks, query=4, memory=[0, 1, 3], object_id=2)
+        for number, seen in enumerate((looks["chained"], second)):
+            with torch.no_grad():
+                one = [frame.of_objects(number, number + 1) for frame in memory]
+                alone = network.read(network.encode(padded), one, 4, insides=True).insides
+            for field in ("affinity", "temporal_weights", "aligned_value", "trajectory"):
+                torch.testing.assert_close(getattr(seen.insides, field), getattr(alone, field), atol=1e-4, rtol=1e-3)
+        assert not torch.equal(second.insides.affinity, looks["chained"].insides.affinity)
+        with pytest.raises(
+            InputError, match=r"object 3 asked for, masks of the memory frames \(0, 1, 3\) hold \[1, 2\]"
+        ):
+            look(network, clip.frames, index_masks, query=4, memory=[0, 1, 3], object_id=3)
     pixel = te.viz.choose_pixel(looks, clip)
     assert 0 <= pixel[0] < 40 and 0 <= pixel[1] < 56
     for one in looks.values():

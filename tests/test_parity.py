@@ -151,13 +151,12 @@ def check_sensory(case, record) -> None:
     """XMem's sensory memory after every frame, and what each of its two updates returned."""
     for call, state in enumerate(record.deeply_updated):
         case.agrees_if_stored(f"value_hidden.{call}", state, SENSORY)
-    after = {id(state): call for call, state in enumerate(record.updated)}
-    assert after  # there were some
     segmented = iter(record.updated)
-    joins = every_deep(case.meta)
+    deep = every_deep(case.meta)
     for call in range(len(record.decoded)):
-        if joins is None or not joins[call + 1]:
+        if deep is None or not deep[call + 1]:
             case.agrees_if_stored(f"decoder_hidden.{call}", next(segmented), SENSORY)
+    assert next(segmented, None) is None
     last = case.meta["frames"] - 1
     for t in range(last):
         case.agrees(f"sensory.{t}", record.sensory[t], SENSORY)

@@ -410,7 +410,7 @@ class Look:
     index_masks: UInt8[Tensor, "t H W"]  # its masks
     query: int  # which frame asks
     memory: tuple[int, ...]  # which frames are read, in the order of time
-    insides: Insides  # b = 1; with STM one for each object, in the order of their ids: pictures show the first
+    insides: Insides  # b = 1; where every object has an affinity of its own (STM), that of the object asked for
     readout: Readout  # b = 1
     predicted: UInt8[Tensor, "H W"]  # the query frame's masks as segmented
     cell: int  # pixels per grid cell; grid cell (y, x) covers pixels cell * y - offset ... of the frame
@@ -426,12 +426,18 @@ class Look:
         return (position + 0.5) * self.cell - 0.5 - offset.reshape(2, *[1] * (position.ndim - 1))
 
 
+_PER_CLIP = ("affinity", "temporal_weights", "aligned_value", "trajectory")  # fields of Insides with an axis b
+
+
 @torch.inference_mode()
-def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[int]) -> Look:
+def look(
+    network: nn.Module, frames, index_masks, query: int, memory: Sequence[int], object_id: int | None = None
+) -> Look:
     """Reads frame `query` from the frames `memory`, whose masks are given, and keeps the insides.
 
     `frames`: uint8 `t H W 3`; `index_masks`: integers `t H W`; objects are all labels of the memory frames. The frames are used at their own size.
-    Raises InputError for frame numbers outside the video or an empty memory. Source: ours.
+    `object_id`: whose affinity is kept where every object has its own (STM); None is the first. Raises InputError for frame numbers outside
+    the video, an empty memory, or an object that it does not hold. Source: ours.
     """
     frames, index_masks = torch.as_tensor(frames), torch.as_tensor(index_masks).to(torch.uint8)
     memory = tuple(sorted(int(t) for t in memory))
@@ -445,6 +451,8 @@ def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[i
         raise InputError(
             f"masks of the memory frames {memory} hold no object, expected at least one label from 1 to {MAX_OBJECTS}"
         )
+    if object_id is not None and object_id not in ids:
+        raise InputError(f"object {object_id} asked for, masks of the memory frames {memory} hold {ids}")
     network.eval()
     device = next(network.parameters()).device
     picture = {t: rearrange(check_frame(frames[t], t), "c H W -> 1 c H W").to(device) for t in (query, *memory)}
@@ -458,17 +466,21 @@ def look(network: nn.Module, frames, index_masks, query: int, memory: Sequence[i
     for frame in stored:  # XMem: as if nothing but these frames had been seen
         sensory = network.deep_update(sensory, frame)
     result = segment_frame(network, picture[query], [stored], query, insides=True, sensory=sensory)
-    if result.readouts[0].insides is None:
+    insides = result.readouts[0].insides
+    if insides is None:
         raise InputError(
             f"{type(network.reader).__name__} returned no insides, expected memory.Insides when asked for them"
         )
+    if len(insides.affinity) > 1:
+        number = ids.index(ids[0] if object_id is None else object_id)
+        insides = replace(insides, **{name: getattr(insides, name)[number : number + 1] for name in _PER_CLIP})
     padding = pad_frames(network, picture[query])[1]
     return Look(
         frames=frames,
         index_masks=index_masks,
         query=query,
         memory=memory,
-        insides=result.readouts[0].insides,
+        insides=insides,
         readout=result.readouts[0],
         predicted=probabilities_to_index_mask(result.probabilities[0], ids).cpu(),
         cell=network.cell,

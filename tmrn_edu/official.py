@@ -137,10 +137,10 @@ def load_official(
     """
     if name not in OFFICIAL_NETWORKS:
         raise InputError(f"no network is called {name!r}, expected one of {', '.join(OFFICIAL_NETWORKS)}")
-    if isinstance(file_or_state_dict, Mapping):
-        origin, state = "the state dict", file_or_state_dict
-    else:
+    if isinstance(file_or_state_dict, str | os.PathLike):
         origin, state = str(file_or_state_dict), read_state_dict(file_or_state_dict)
+    else:
+        origin, state = "the state dict", find_state_dict(file_or_state_dict, "the state dict")
     state = {entry.removeprefix("module."): tensor for entry, tensor in state.items()}
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         network = OFFICIAL_NETWORKS[name](reader)
@@ -179,11 +179,23 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         raise InputError(f"{path} holds no tensors that can be read without running its code ({reason})") from None
     except Exception as error:  # safetensors' own error, which it makes in Rust
         raise InputError(f"{path} is no whole weight file ({error})") from None
+    return find_state_dict(content, str(path))
+
+
+def find_state_dict(content: object, origin: str) -> dict[str, Tensor]:
+    """A state dict, or the one inside a training checkpoint, under `network` or `state_dict`.
+
+    Raises InputError, naming `origin`, for anything that is not names and tensors.
+    """
     for key in ("network", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise InputError(f"{path} holds a {type(content).__name__}, expected names and tensors (a state dict)")
+    if not isinstance(content, Mapping):
+        raise InputError(f"{origin} is a {type(content).__name__}, expected names and tensors (a state dict)")
+    wrong = [name for name, tensor in content.items() if not (isinstance(name, str) and isinstance(tensor, Tensor))]
+    if wrong:
+        kind = type(content[wrong[0]]).__name__
+        raise InputError(f"{origin} holds a {kind} under {wrong[0]!r}, expected names and tensors (a state dict)")
     return dict(content)
 
 

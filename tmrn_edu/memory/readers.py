@@ -94,14 +94,14 @@ class SpaceTimeReader(nn.Module):
     ) -> MemoryFrame:
         """A memory frame, with all that can be computed about it once.
 
-        Keys are kept in float32: affinities need the digits. Values keep their shape but are stored pixel by pixel, since pixels are what a
+        Keys and shrinkage are kept in float32: affinities need the digits. Values keep their shape but are stored pixel by pixel, since pixels are what a
         read fetches. Raises ValueError for keys and values of different batch or grid.
         """
         if key.shape[-2:] != value.shape[-2:] or key.shape[0] != value.shape[0]:
             raise ValueError(f"memory key has batch and grid {_grid(key)}, memory value has {_grid(value)}")
         rows = rearrange(value, "b o cv h w -> b h w o cv").contiguous()
         value = rearrange(rows, "b h w o cv -> b o cv h w")
-        return MemoryFrame(key.to(torch.promote_types(key.dtype, torch.float32)), value, index, exact, shrinkage)
+        return MemoryFrame(_precise(key), value, index, exact, _precise(shrinkage))
 
     def forward(self, memory: Sequence[MemoryFrame], query: Query, insides: bool = False) -> Readout:
         """Reads `memory` for every pixel of `query`; `insides=True` also returns what was looked at (it costs t m q numbers).
@@ -109,6 +109,7 @@ class SpaceTimeReader(nn.Module):
         Raises ValueError for an empty memory and for keys that do not fit, naming both sides.
         """
         _check(memory, query)
+        query = Query(_precise(query.key), query.index, _precise(query.selection))
         newest_first = sorted(memory, key=lambda frame: -frame.index)
         height, width = query.key.shape[-2:]
         positions = max(frame.key[0, 0].numel() for frame in memory)
@@ -156,7 +157,7 @@ class SpaceTimeReader(nn.Module):
         start = grid_positions(height, width, like=frames[0].key)[:, top:bottom]
         start = rearrange(start, "yx h w -> 1 yx (h w)").expand(len(query.key), -1, -1)
         selection = None if query.selection is None else query.selection[:, :, top:bottom]
-        block = Query(query.key[:, :, top:bottom].to(frames[0].key.dtype), query.index, selection)
+        block = Query(query.key[:, :, top:bottom], query.index, selection)
         query_key = rearrange(block.key, "b ck h w -> b ck (h w)")
 
         steps = self._walk(frames, block, start, insides)
@@ -289,6 +290,11 @@ class TrajectoryReader(SpaceTimeReader):
         if self.age is not None:
             score = score + self.age(step.steps, step.frame.exact)
         return score
+
+
+def _precise(x: Tensor | None) -> Tensor | None:
+    """The same numbers in float32 or better; None stays None."""
+    return None if x is None else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _grid(x: Tensor) -> str:

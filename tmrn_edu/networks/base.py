@@ -70,8 +70,12 @@ class MemoryNetwork(nn.Module):
         self.preset, self.mask_channels, self.top_k = sizes.preset, sizes.mask_channels, top_k
         self.normalise = Normalise()
         self.reader = SpaceTimeReader(self.similarity, top_k) if reader is None else reader
-        if not getattr(self.reader, "similarity_given", True):
-            self.reader.similarity = self.similarity
+
+    def __setattr__(self, name: str, value) -> None:
+        """A reader that was not told by what to compare gets the network's own similarity, also when it is put in later."""
+        super().__setattr__(name, value)
+        if name == "reader" and not getattr(value, "similarity_given", True):
+            value.similarity = self.similarity
 
     def _check_reader(self, reader: nn.Module | None, sizes: Sizes) -> None:
         """A reader made for other channels than the network's would only fail in the middle of a video."""
@@ -93,17 +97,10 @@ class MemoryNetwork(nn.Module):
         return freeze_batch_norm(self)
 
     def _apply(self, fn, recurse=True):
-        """`half()` and `bfloat16()` leave the reader in float32, which is what it is given: keys and affinities need the digits."""
-        reader, self.reader = self.reader, nn.Identity()
+        """`half()` and `bfloat16()` leave the reader in float32: keys and affinities need the digits."""
         super()._apply(fn, recurse)
-        self.reader = reader
-
-        def precisely(tensor: Tensor) -> Tensor:
-            converted = fn(tensor)
-            halved = converted.is_floating_point() and converted.dtype.itemsize < 4
-            return tensor.to(converted.device) if halved else converted
-
-        reader._apply(precisely, recurse)
+        if any(parameter.dtype.itemsize < 4 for parameter in self.reader.parameters()):
+            self.reader.float()
         return self
 
     def check_frames(self, frames: Float[Tensor, "b 3 H W"]) -> None:
@@ -124,7 +121,8 @@ class MemoryNetwork(nn.Module):
     ) -> MemoryFrame:
         """Frame `index` and its masks, as the reader keeps them; `exact`: masks were given, not predicted."""
         value = self.encode_value(frames, features, object_masks)
-        return self.reader.store(features.key, value, index, exact, precise(features.shrinkage))
+        with full_precision(features.key):
+            return self.reader.store(features.key, value, index, exact, features.shrinkage)
 
     def read(
         self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: int, insides: bool = False
@@ -135,7 +133,7 @@ class MemoryNetwork(nn.Module):
         and XMem.
         """
         with full_precision(features.key):
-            return self.reader(memory, Query(precise(features.key), index, precise(features.selection)), insides)
+            return self.reader(memory, Query(features.key, index, features.selection), insides)
 
     def start_sensory(self, features: FrameFeatures, objects: int) -> Float[Tensor, "b o cs h w"] | None:
         """The state that a network carries from frame to frame; None: it has no such thing."""
@@ -158,11 +156,6 @@ class MemoryNetwork(nn.Module):
         if self.mask_channels == 0:
             raise ValueError("this network has 0 mask channels in its values, expected at least 1 to read masks out")
         return reduce(readout.value[:, :, -self.mask_channels :], "b o c h w -> b o h w", "mean")
-
-
-def precise(tensor: Tensor | None) -> Tensor | None:
-    """The same numbers in float32 or better, for keys and what weighs them; None stays None. Source: ours."""
-    return None if tensor is None else tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def full_precision(tensor: Tensor):

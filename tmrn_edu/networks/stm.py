@@ -152,7 +152,9 @@ class STM(MemoryNetwork):
         """Frame `index` and its masks, as the reader keeps them, objects in the batch axis. `features` are not needed here."""
         key, value = self.encode_memory(frames, object_masks)
         key, value = rearrange(key, "b o ck h w -> (b o) ck h w"), rearrange(value, "b o cv h w -> (b o) 1 cv h w")
-        return replace(self.reader.store(key, value, index, exact), batch_objects=object_masks.shape[1])
+        with full_precision(key):
+            stored = self.reader.store(key, value, index, exact)
+        return replace(stored, batch_objects=object_masks.shape[1])
 
     def read(
         self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: int, insides: bool = False
