@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/networks.py                              every network, 1 and 3 objects, 1 to 20 memory frames
     OMP_NUM_THREADS=1 python benchmarks/networks.py --networks STCN --objects 3 --frames 20 --repeats 2 --no-memory      one cell
-    OMP_NUM_THREADS=1 python benchmarks/networks.py --bf16                       the same in bfloat16, against float32
+    OMP_NUM_THREADS=1 python benchmarks/networks.py --bf16 ours                  ours in bfloat16 against ours in float32 (or --bf16 plain)
     OMP_NUM_THREADS=1 python benchmarks/networks.py --bf16-scores                what bfloat16 costs the shipped networks in J and F
 
 480 x 854 frames of a synthetic clip, published sizes, random weights with batch statistics of such a frame. *plain* (`plain.py`) does what the
@@ -187,10 +187,11 @@ def compare(network, objects: int, remembered, options) -> None:
     frames, masks, stored, sensory = remembered
     masks, sensory = masks[-1][:, :objects], None if sensory is None else sensory[:, :objects]
     memories = {t: [frame.of_objects(0, objects) for frame in stored[:t]] for t in options.frames}
-    if options.bf16:
-        left, right, plain_memories = Ours(network, "bf16"), Ours(network), memories
+    left = Ours(network, "bf16" if options.bf16 else "fp32")
+    if options.bf16 == "ours":
+        right, plain_memories, context = Ours(network), memories, torch.inference_mode
     else:
-        left, right = Ours(network), PlainSteps(network, options.everything)
+        right, context = PlainSteps(network, options.everything), torch.no_grad
         plain_memories = {t: as_plain_memory(memory) for t, memory in memories.items()}
     both = [
         frame_steps(side, frames[-1], masks, side.encode(frames[-1]), some, sensory)
@@ -198,8 +199,8 @@ def compare(network, objects: int, remembered, options) -> None:
     ]
     rows, every = list(both[0]), frames_between(network)
     steps = [under(torch.inference_mode, both[0][row]) for row in rows]
-    steps += [under(torch.inference_mode if options.bf16 else torch.no_grad, both[1][row]) for row in rows]
-    if not options.bf16:  # what the plain network spends on one long tensor of keys, another of values
+    steps += [under(context, both[1][row]) for row in rows]
+    if options.bf16 != "ours":  # what the plain network spends on one long tensor of keys, another of values
         steps += [under(torch.no_grad, lambda t=t: joined(plain_memories[t], t)) for t in options.frames]
     seconds, work = measure(steps, options.repeats)
     n = len(rows)
@@ -208,7 +209,7 @@ def compare(network, objects: int, remembered, options) -> None:
     ]
     join = dict(zip(options.frames, seconds[2 * n :], strict=False))
     title = f"{type(network).__name__}, {objects} object{'s' if objects > 1 else ''}"
-    names = ("bf16", "fp32") if options.bf16 else ("ours", "plain")
+    names = "bf16" if options.bf16 else "ours", "fp32" if options.bf16 == "ours" else "plain"
     print(f"\n{title:18} {names[0]:>9} {names[1]:>9} {'faster':>7} {'GFLOP':>8} {names[1]:>8}")
     for row in rows:
         show(f"  {row}", *(column[row] for column in columns))
@@ -344,7 +345,7 @@ def main() -> None:
     parser.add_argument("--frames", nargs="+", type=int, default=[1, 5, 10, 20], help="memory frames")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--everything", action="store_true", help="the plain network repeats all there is to repeat")
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 against float32, both ours")
+    parser.add_argument("--bf16", choices=("ours", "plain"), help="ours in bfloat16, against ours or plain in float32")
     parser.add_argument("--bf16-scores", action="store_true", help="J and F of the shipped networks in both")
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--peak", help=argparse.SUPPRESS)

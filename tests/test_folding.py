@@ -148,6 +148,15 @@ def test_bfloat16_is_close_and_keys_are_not_rounded(full):
     assert run(inference_copy(full, "bf16"), precision="bf16")[1].dtype == torch.bfloat16  # values need no digits
 
 
+@pytest.mark.parametrize("make", [STM.tiny, STCN.tiny, XMem.tiny])
+def test_agents_of_a_stored_frame_are_float32_in_bfloat16(make):
+    network = inference_copy(make(TrajectoryReader.paper(32, 64)).eval(), "bf16")
+    frames, masks = batch()
+    with torch.inference_mode(), reduced_precision(frames, "bf16"):
+        stored = network.memorize(frames, network.encode(frames), masks, 0)
+    assert stored.key.dtype == stored.description.likelihood.dtype == torch.float32
+
+
 def test_affinities_are_float32_in_bfloat16():
     seen = []
 
@@ -171,10 +180,12 @@ def test_only_convolutions_before_keys_and_readers_keep_their_weights():
     assert ready.key_projection.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("reader", [None, "paper", "warm", "chained"])
 @pytest.mark.parametrize("make", [STM.tiny, STCN.tiny, XMem.tiny])
-def test_a_video_in_bfloat16(make):
+def test_a_video_in_bfloat16(make, reader):
     clip = make_clip(seed=3, frames=4, size=SIZE)
-    found = segment(make(), clip.frames, {0: clip.index_masks[0]}, precision="bf16")
+    network = make(reader and TrajectoryReader.preset(reader, 32, 64))
+    found = segment(network, clip.frames, {0: clip.index_masks[0]}, precision="bf16", memory_every=1)
     assert found.probabilities.dtype == torch.float32 and found.probabilities.isfinite().all()
     torch.testing.assert_close(found.probabilities.sum(dim=1), torch.ones(4, *SIZE))
 

@@ -235,8 +235,10 @@ te.segment(networks["stcn-tiny"], clip.frames, {0: torch.zeros(96, 96, dtype=tor
 # | agents and their correlation | supplement | `memory/agents.py` | [02](02_spatial_alignment.ipynb) |
 # | spatial alignment | supplement | `memory/alignment.py` | [02](02_spatial_alignment.ipynb) |
 # | temporal aggregation | supplement | `memory/aggregation.py` | [03](03_temporal_aggregation.ipynb) |
-# | which frames are kept | STM 3.5 | `memory/working.py` | |
-# | the whole network | STCN 3 | `networks/stcn.py`, `encoders.py`, `decoder.py` | |
+# | which frames are kept | STM 3.5 | `memory/working.py` | [05](05_stcn.ipynb) |
+# | STM, whole | STM 3 | `networks/stm.py`, `encoders.py`, `decoder.py` | [04](04_stm.ipynb) |
+# | STCN, whole | STCN 3 | `networks/stcn.py` | [05](05_stcn.ipynb) |
+# | XMem, whole, without long-term memory | XMem 3 | `networks/xmem.py`, `memory/sensory.py` | [06](06_xmem.ipynb) |
 # | several objects | STM 3.5 | `masks.py` | [01](01_reading_a_memory.ipynb) |
 # | a video, frame by frame | STM 3.5 | `inference.py` | |
 # | learning | STCN 4 | `train.py`, `losses.py`, `recipes/` | |

@@ -275,7 +275,7 @@ print("loop, einsum and package agree:", tuple(readout.value.shape), "  b o cv h
 
 # %%
 read_mask = network.readout_mask(readout)[0, 0]
-probabilities = te.masks.soft_aggregation(network.decode(readout, query_features).sigmoid())
+probabilities = te.masks.soft_aggregation(network.decode(readout, query_features).logits.sigmoid())
 predicted = te.masks.probabilities_to_index_mask(probabilities, [1])[0]
 side_by_side(
     {

@@ -413,4 +413,4 @@ te.memory.TrajectoryReader(32, 64, evidence=False, attention=False)
 # - Agents re-read keys. **Chaining** and **age** add what keys do not hold, place and time; they can be wrong in ways of their own.
 # - Always score with the network's own memories too.
 #
-# Answers to the exercises: `notebooks/answers/03_temporal_aggregation.ipynb`. The networks that these readers are put into, STM, STCN and XMem, will have notebooks of their own.
+# Answers to the exercises: `notebooks/answers/03_temporal_aggregation.ipynb`. The networks that these readers are put into have lessons of their own: [04 STM](04_stm.ipynb), [05 STCN](05_stcn.ipynb), [06 XMem](06_xmem.ipynb).

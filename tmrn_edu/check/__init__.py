@@ -8,10 +8,15 @@
 from tmrn_edu.check.aggregation import chained_score, pool, trajectory
 from tmrn_edu.check.alignment import align, effective_agents, rectified_affinity
 from tmrn_edu.check.reading import frame_shares, space_time_weights, squared_l2
+from tmrn_edu.check.stcn import affinity_cost, coverage, kept_per_frame, top_k_weights
+from tmrn_edu.check.stm import count_votes, frames_read, memory_input, read_objects, soft_aggregate
 from tmrn_edu.check.tour import intersection_over_union
 from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.xmem import anisotropic_l2, decoder_input, gated_update, left_out, memory_frames
 
 __all__ = [
-    "align", "chained_score", "effective_agents", "frame_shares", "intersection_over_union", "pool",
-    "random_tensors", "rectified_affinity", "space_time_weights", "squared_l2", "trajectory", "trial",
+    "affinity_cost", "align", "anisotropic_l2", "chained_score", "count_votes", "coverage", "decoder_input", "effective_agents",
+    "frame_shares", "frames_read", "gated_update", "intersection_over_union", "kept_per_frame", "left_out", "memory_frames",
+    "memory_input", "pool", "random_tensors", "read_objects", "rectified_affinity", "soft_aggregate", "space_time_weights",
+    "squared_l2", "top_k_weights", "trajectory", "trial",
 ]  # fmt: skip

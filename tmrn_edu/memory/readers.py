@@ -94,8 +94,8 @@ class SpaceTimeReader(nn.Module):
     ) -> MemoryFrame:
         """A memory frame, with all that can be computed about it once.
 
-        Keys and shrinkage are kept in float32: affinities need the digits. Values keep their shape but are stored pixel by pixel, since pixels are what a
-        read fetches. Raises ValueError for keys and values of different batch or grid.
+        Keys and shrinkage are kept in float32: affinities need the digits. Values keep their shape but are stored pixel by pixel, since pixels
+        are what a read fetches. Raises ValueError for keys and values of different batch or grid.
         """
         if key.shape[-2:] != value.shape[-2:] or key.shape[0] != value.shape[0]:
             raise ValueError(f"memory key has batch and grid {_grid(key)}, memory value has {_grid(value)}")

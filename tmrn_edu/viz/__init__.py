@@ -19,6 +19,10 @@ _HOME = {
     "Explorer": "explorer",
     "explore": "explorer",
     "explorer_html": "explorer",
+    "kept_figure": "votes",
+    "share_figure": "votes",
+    "votes_figure": "votes",
+    "winners_figure": "votes",
 }
 _FILES = [module.name for module in iter_modules(__path__)]
 __all__ = sorted(_HOME)

@@ -1,0 +1,134 @@
+"""Checkers of notebook 05: what shared keys save, the k best memory pixels, where they lie, memory coverage."""
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
+from tmrn_edu.viz.votes import count_votes
+from tmrn_edu.viz.votes import coverage as coverage_of
+
+
+def _scores(seed: int, frames: int = 3) -> Tensor:
+    """Scores b t m q."""
+    return 3 * random_tensors((2, frames, 11, 7), seed=seed)[0]
+
+
+def affinity_cost(function) -> bool:
+    """`function(frames, objects, cells, key_channels, shared)` counts the multiplications of all dot products of keys."""
+
+    def right(frames, objects, cells, key_channels, shared):
+        return frames * cells**2 * key_channels * (1 if shared else objects)
+
+    return trial(
+        function,
+        lambda *case: torch.tensor(right(*case)),
+        [(4, 3, 50, 8, True), (4, 3, 50, 8, False), (1, 1, 30, 5, False), (7, 2, 20, 4, True)],
+        passed="frames x memory cells x query cells x channels, and times the objects unless keys are shared",
+        mistakes=[
+            (lambda t, o, m, ck, shared: t * m**2 * ck * o, "`shared` is not used: shared keys are compared once for all objects"),
+            (lambda t, o, m, ck, shared: t * m**2 * ck, "`shared` is not used: keys that belong to objects are compared for each"),
+            (
+                lambda t, o, m, ck, shared: t * m * ck * (1 if shared else o),
+                "every memory cell meets every query cell: cells times cells",
+            ),
+            (
+                lambda t, o, m, ck, shared: t * m**2 * (1 if shared else o),
+                "one dot product of keys takes as many multiplications as they have channels",
+            ),
+            (
+                lambda t, o, m, ck, shared: right(t, o, m, ck, not shared),
+                "the other way round: it is shared keys that are compared once",
+            ),
+        ],
+    )  # fmt: skip
+
+
+def top_k_weights(function) -> bool:
+    """`function(similarity, k)` is the softmax over the k best of all (t m), zeros elsewhere: `b t m q`."""
+
+    def masked(s, k):
+        return softmax_over_memory(s) * (softmax_over_memory(s, k) > 0)
+
+    def zeros(s, k):
+        flat = rearrange(s, "b t m q -> b (t m) q")
+        best, position = flat.topk(min(k, flat.shape[1]), dim=1)
+        kept = torch.zeros_like(flat).scatter(1, position, best).softmax(dim=1)
+        return rearrange(kept, "b (t m) q -> b t m q", t=s.shape[1])
+
+    return trial(
+        function,
+        softmax_over_memory,
+        [(_scores(0), 4), (_scores(1), 1), (_scores(2), 50), (_scores(3, frames=1), 11)],
+        axes="b t m q",
+        passed="the k best of all memory pixels share the weight; k may exceed the memory",
+        mistakes=[
+            (
+                masked,
+                "the weights that are left no longer sum to one: choose the k best scores first, then the softmax",
+            ),
+            (softmax_over_frame, "those are the k best of every frame; here the k best over all frames, (t m)"),
+            (lambda s, k: softmax_over_memory(s), "all memory pixels take part: k is not used"),
+            (zeros, "a score of 0 is not out of the race, exp(0) = 1: put -inf there"),
+        ],
+    )
+
+
+def kept_per_frame(function) -> bool:
+    """`function(similarity, k)` counts how many of a query pixel's k best lie in each memory frame: `b t m q` -> `b t q`."""
+
+    def right(s, k):
+        return reduce((softmax_over_memory(s, k) > 0).int(), "b t m q -> b t q", "sum")
+
+    return trial(
+        function,
+        right,
+        [(_scores(4) / 3, 5), (_scores(5) / 3, 12), (_scores(6, frames=4) / 3, 1)],
+        axes="b t q",
+        passed="k in all, shared out among the frames by their scores",
+        mistakes=[
+            (
+                lambda s, k: reduce((softmax_over_frame(s, k) > 0).int(), "b t m q -> b t q", "sum"),
+                "you keep k in every frame; the k best of all frames are fewer in most",
+            ),
+            (
+                lambda s, k: reduce(softmax_over_memory(s, k), "b t m q -> b t q", "sum"),
+                "those are the frames' shares of the weight; count the memory pixels that are kept",
+            ),
+            (
+                lambda s, k: reduce((softmax_over_memory(s, k) > 0).int(), "b t m q -> b t m", "sum"),
+                "summed over q; each query pixel has k of its own: sum over m",
+            ),
+        ],
+    )
+
+
+def coverage(function) -> bool:
+    """`function(similarity)` is the share of memory pixels that are the best match of any query pixel: `b t m q` -> `b`."""
+
+    def per_frame(s):
+        best = rearrange(s, "b t m q -> (b t) 1 m q")
+        return reduce(coverage_of(count_votes(best)), "(b t) -> b", "mean", t=s.shape[1])
+
+    return trial(
+        function,
+        lambda s: coverage_of(count_votes(s)),
+        [(_scores(7),), (_scores(8, frames=5),)],
+        axes="b",
+        passed="how much of the memory is heard at all",
+        mistakes=[
+            (
+                per_frame,
+                "you ask every frame for its best; a query pixel has one best match, over all frames",
+            ),
+            (
+                lambda s: reduce((count_votes(s) > 0).float(), "b t m -> b", "sum"),
+                "that is how many win; divide by how many there are",
+            ),
+            (
+                lambda s: 1 - coverage_of(count_votes(s)),
+                "that is the share that is never heard",
+            ),
+        ],
+    )

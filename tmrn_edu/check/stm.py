@@ -1,0 +1,202 @@
+"""Checkers of notebook 04: what the memory encoder sees, which frames are read, a read per object, soft aggregation, votes."""
+
+import torch
+from einops import einsum, pack, rearrange, reduce, repeat
+from torch import Tensor
+
+from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.encoders import stack_masks
+from tmrn_edu.masks import soft_aggregation
+from tmrn_edu.viz.votes import count_votes as votes_of
+
+
+def memory_input(function) -> bool:
+    """`function(image, object_masks)` stacks [R, G, B, mask, others] for every object: `b 3 H W`, `b o H W` -> `b o 5 H W`."""
+
+    def case(seed: int, objects: int) -> tuple[Tensor, Tensor]:
+        image, masks = random_tensors((2, 3, 6, 8), (2, objects, 6, 8), seed=seed)
+        return image.sigmoid(), masks.sigmoid()
+
+    def stacked(image, masks, clamp=True, order=(0, 1)):
+        both = stack_masks(image, masks)[:, :, list(order)]
+        both = both.clamp(0, 1) if clamp else both
+        return pack([repeat(image, "b c H W -> b o c H W", o=masks.shape[1]), both], "b o * H W")[0]
+
+    def with_own(image, masks):
+        everyone = repeat(reduce(masks, "b o H W -> b 1 H W", "sum"), "b 1 H W -> b o H W", o=masks.shape[1])
+        together = torch.stack([masks, everyone], dim=2).clamp(0, 1)
+        return pack([repeat(image, "b c H W -> b o c H W", o=masks.shape[1]), together], "b o * H W")[0]
+
+    return trial(
+        function,
+        stacked,
+        [case(0, 3), case(1, 1), case(2, 4)],
+        axes="b o 5 H W",
+        passed="every object sees the image, its own mask, and the others'",
+        mistakes=[
+            (
+                lambda image, masks: stacked(image, masks, clamp=False),
+                "masks of several others add up to more than 1: clamp the sum to [0, 1]",
+            ),
+            (with_own, "the last channel holds the other objects: take the object's own mask out of the sum"),
+            (
+                lambda image, masks: stacked(image, masks, order=(1, 0)),
+                "mask first, then others: weights are bound to this order",
+            ),
+        ],
+    )
+
+
+def frames_read(function) -> bool:
+    """`function(now, every)` is which frames STM reads for frame `now`: every `every`-th from 0, and the one before; ascending."""
+
+    def multiples(now, every):
+        return torch.arange(0, now, every)
+
+    def right(now, every):
+        return torch.cat([multiples(now, every), torch.tensor([now - 1])]).unique()
+
+    return trial(
+        function,
+        right,
+        [(7, 5), (1, 5), (11, 5), (9, 3), (4, 1)],
+        axes="n",
+        passed="frame 0, every so many after it, and the frame before, each once",
+        mistakes=[
+            (
+                lambda now, every: torch.cat([multiples(now, every), torch.tensor([now - 1])]),
+                "when the frame before is in memory already, it is read once, not twice",
+            ),
+            (multiples, "the frame before is missing: STM reads it too, as memory for one step"),
+            (
+                lambda now, every: torch.cat([multiples(now + 1, every), torch.tensor([now - 1])]).unique(),
+                "frame `now` has no mask yet: it cannot be read",
+            ),
+        ],
+    )
+
+
+def read_objects(function) -> bool:
+    """`function(memory_key, query_key, memory_value)`: `b o t ck m`, `b ck q`, `b o t cv m` -> `b o cv q`, each object its own softmax."""
+
+    def case(seed: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        memory_key, query_key, value = random_tensors((2, 3, 4, 5, 6), (2, 5, 7), (2, 3, 4, 8, 6), seed=seed)
+        return scale * memory_key, query_key, value
+
+    def read(memory_key, query_key, value, scale=None, over="m"):
+        scale = memory_key.shape[3] ** -0.5 if scale is None else scale
+        score = scale * einsum(memory_key, query_key, "b o t ck m, b ck q -> b o t m q")
+        objects, frames = score.shape[1:3]
+        if over == "all":
+            flat = rearrange(score, "b o t m q -> b (o t m) q").softmax(dim=1)
+            weights = rearrange(flat, "b (o t m) q -> b o t m q", o=objects, t=frames)
+        elif over == "frame":
+            weights = score.softmax(dim=3)
+        else:
+            flat = rearrange(score, "b o t m q -> b o (t m) q").softmax(dim=2)
+            weights = rearrange(flat, "b o (t m) q -> b o t m q", t=frames)
+        return einsum(weights, value, "b o t m q, b o t cv m -> b o cv q")
+
+    return trial(
+        function,
+        read,
+        [case(0, 1.0), case(1, 2.0)],
+        axes="b o cv q",
+        passed="every object reads its own memory, by its own keys",
+        mistakes=[
+            (
+                lambda k, q, v: read(k, q, v, scale=1.0),
+                "divide the scores by sqrt(ck)",
+            ),
+            (
+                lambda k, q, v: read(k, q, v, over="frame"),
+                "your weights sum to one in every frame; all frames of an object compete: softmax over (t m)",
+            ),
+            (
+                lambda k, q, v: read(k, q, v, over="all"),
+                "your weights sum to one over all objects together; each object has a softmax of its own",
+            ),
+            (
+                lambda k, q, v: read(repeat(k[:, 0], "b t ck m -> b o t ck m", o=k.shape[1]), q, v),
+                "all objects read by the keys of the first one; in STM keys belong to objects",
+            ),
+        ],
+    )
+
+
+def soft_aggregate(function) -> bool:
+    """`function(object_probabilities)` is STM's soft aggregation, background first: `b o H W` -> `b l H W`."""
+
+    def case(seed: int, objects: int) -> tuple[Tensor]:
+        return (random_tensors((2, objects, 3, 4), seed=seed)[0].sigmoid(),)
+
+    def labels(p):
+        return torch.cat([reduce(1 - p, "b o H W -> b 1 H W", "prod"), p], dim=1)
+
+    sure = torch.tensor([0.0, 1.0, 0.5, 1.0, 0.2, 0.0])
+    edge = rearrange(sure, "(o w) -> 1 o 1 w", o=2)  # certain pixels: odds of 1 are infinite without a clamp
+    return trial(
+        function,
+        soft_aggregation,
+        [case(0, 1), case(1, 3), (edge,)],
+        axes="b l H W",
+        passed="odds, normalised over background and objects",
+        mistakes=[
+            (
+                lambda p: labels(p) / reduce(labels(p), "b l H W -> b 1 H W", "sum"),
+                "you normalise probabilities; STM normalises odds, p / (1 - p)",
+            ),
+            (lambda p: labels(p).softmax(dim=1), "a softmax of probabilities; the softmax is of their log odds"),
+            (
+                lambda p: soft_aggregation(p)[:, 1:],
+                "the background is a label too, and comes first",
+            ),
+            (
+                lambda p: torch.cat([soft_aggregation(p)[:, 1:], soft_aggregation(p)[:, :1]], dim=1),
+                "the background comes first, then the objects",
+            ),
+            (
+                lambda p: (
+                    (labels(p) / (1 - labels(p))) / reduce(labels(p) / (1 - labels(p)), "b l H W -> b 1 H W", "sum")
+                ),
+                "right, but a probability of exactly 1 has infinite odds: clamp to [1e-7, 1 - 1e-7] first",
+            ),
+        ],
+    )
+
+
+def count_votes(function) -> bool:
+    """`function(similarity)` is how many query pixels each memory pixel is the best match of: `b t m q` -> `b t m`."""
+
+    def case(seed: int) -> tuple[Tensor]:
+        return (random_tensors((2, 3, 6, 40), seed=seed)[0],)
+
+    def per_frame(similarity):
+        return reduce(
+            torch.nn.functional.one_hot(similarity.argmax(dim=2), similarity.shape[2]), "b t q m -> b t m", "sum"
+        )
+
+    return trial(
+        function,
+        votes_of,
+        [case(0), case(1)],
+        axes="b t m",
+        passed="every query pixel gives one vote to one memory pixel of all frames",
+        mistakes=[
+            (
+                per_frame,
+                "every query pixel votes once in each frame; it has a single vote: the best over (t m)",
+            ),
+            (
+                lambda s: reduce(
+                    rearrange(
+                        rearrange(s, "b t m q -> b (t m) q").softmax(dim=1), "b (t m) q -> b t m q", t=s.shape[1]
+                    ),
+                    "b t m q -> b t m",
+                    "sum",
+                ),
+                "those are sums of weights; a vote goes to the best match alone",
+            ),
+            (lambda s: (votes_of(s) > 0).int(), "that says who wins anything; count how often"),
+        ],
+    )
