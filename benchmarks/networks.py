@@ -32,8 +32,8 @@ from tmrn_edu import metrics, networks  # noqa: E402
 from tmrn_edu.data.synthetic import make_clip  # noqa: E402
 from tmrn_edu.evaluate_clips import held_out_clips  # noqa: E402
 from tmrn_edu.folding import inference_copy, reduced_precision  # noqa: E402
-from tmrn_edu.inference import segment  # noqa: E402
 from tmrn_edu.masks import index_to_object_masks, pad_to_stride  # noqa: E402
+from tmrn_edu.segmenter import segment  # noqa: E402
 from tmrn_edu.weights import list_networks, load  # noqa: E402
 
 NAMES = ("STM", "STCN", "XMem", "GSFM")

@@ -20,7 +20,7 @@ from einops import pack, rearrange
 
 import tmrn_edu as te
 from tmrn_edu import official
-from tmrn_edu.inference import Segmenter
+from tmrn_edu.segmenter import Segmenter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CASES = SHARED / "parity" / "cases"

@@ -19,9 +19,9 @@ from tmrn_edu import segment_video as command
 from tmrn_edu.__main__ import main
 from tmrn_edu.data.video import VideoWriter, davis_palette, read_mask, read_video, write_mask, write_video
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import Segmenter, segment
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.segmenter import Segmenter, segment
 from tmrn_edu.weights import export, list_networks, load
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,10 +7,10 @@ import torch
 
 from tmrn_edu.data.clips import SyntheticClips
 from tmrn_edu.data.synthetic import make_clip
-from tmrn_edu.inference import segment
 from tmrn_edu.memory import TrajectoryReader
-from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.networks import STCN, STM, XMem
 from tmrn_edu.recipes.tmrn_stcn_chained_tiny import RECIPE
+from tmrn_edu.segmenter import segment
 from tmrn_edu.train import train
 from tmrn_edu.weights import load
 
@@ -38,3 +38,23 @@ def test_a_recipe_takes_steps(tmp_path):
         data=SyntheticClips(4, size=(32, 32)),
     )
     assert load(path)
+
+
+@pytest.mark.parametrize("build", [STM.tiny, STCN.tiny, XMem.tiny])
+def test_every_network_agrees_with_the_cpu(build):
+    torch.manual_seed(0)
+    network = build(TrajectoryReader.warm(32, 64))
+    clip = make_clip(1, "medium", objects=2)
+    late = torch.where(clip.index_masks[3] == 2, 2, 0).to(torch.uint8)
+    assert late.any()
+    given = {0: torch.where(clip.index_masks[0] == 1, 1, 0).to(torch.uint8), 3: late}
+    on_cpu = segment(network, clip.frames, given, memory_every=2, device="cpu")
+    on_gpu = segment(network, clip.frames, given, memory_every=2, device="cuda")
+    torch.testing.assert_close(on_cpu.probabilities, on_gpu.probabilities, atol=2e-3, rtol=0)
+
+
+def test_full_size_in_bfloat16():
+    torch.manual_seed(0)
+    clip = make_clip(1, "medium", frames=3)
+    result = segment(XMem(), clip.frames, {0: clip.index_masks[0]}, device="cuda", precision="bf16")
+    assert torch.isfinite(result.probabilities).all()

@@ -7,8 +7,9 @@ import torch
 from tmrn_edu import metrics
 from tmrn_edu.data.clips import FIRST_TRAINING_SEED
 from tmrn_edu.evaluate_clips import held_out_clips, look_pck, score_clips, trajectory_pck
-from tmrn_edu.inference import look, segment
+from tmrn_edu.looking import look
 from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.segmenter import segment
 
 
 @pytest.fixture(scope="module")

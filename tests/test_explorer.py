@@ -16,7 +16,7 @@ from einops import rearrange
 import tmrn_edu.viz as viz
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import look
+from tmrn_edu.looking import look
 from tmrn_edu.memory.readers import Insides, SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
 from tmrn_edu.viz.affinity import check_pixel

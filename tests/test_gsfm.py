@@ -5,10 +5,11 @@ import torch
 from small_networks import as_batch, build, video
 from torch import nn
 
-from tmrn_edu.inference import Segmenter, roll_out
+from tmrn_edu.inference import roll_out
 from tmrn_edu.masks import index_to_object_masks
 from tmrn_edu.networks import GSFM, STCN
 from tmrn_edu.networks.gsfm import SIGMA, BoundaryDecoder, SpectralFilter
+from tmrn_edu.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module")

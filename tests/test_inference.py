@@ -7,10 +7,12 @@ from einops import rearrange
 
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import Segmenter, look, memorize_frame, roll_out, segment, segment_frame
+from tmrn_edu.inference import memorize_frame, roll_out, segment_frame
+from tmrn_edu.looking import look
 from tmrn_edu.masks import index_to_object_masks, soft_aggregation
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
+from tmrn_edu.segmenter import Segmenter, segment
 
 READERS = (SpaceTimeReader, lambda: TrajectoryReader.paper(32, 64), lambda: TrajectoryReader.chained(32, 64))
 

@@ -14,11 +14,13 @@ from small_networks import FULL, READERS, TINY, as_batch, build, put, reader_of,
 import tmrn_edu as te
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import Segmenter, look, memorize_frame, pad_frames, roll_out, segment, segment_frame
+from tmrn_edu.inference import memorize_frame, pad_frames, roll_out, segment_frame
+from tmrn_edu.looking import look
 from tmrn_edu.masks import index_to_object_masks
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, anisotropic_l2, dot_product, negative_squared_l2
 from tmrn_edu.networks import GSFM, STCN, STM, XMem
 from tmrn_edu.networks.base import InferenceRules
+from tmrn_edu.segmenter import Segmenter, segment
 
 NAMES = (*FULL, *TINY)
 TOP_K = {"STM": None, "STCN": 20, "XMem": 30, "GSFM": 50}  # as published
@@ -271,7 +273,9 @@ def test_half_precision(name, kind, dtype, bound):
     precise = te.segment(network, pictures, {0: masks[0]}, memory_every=1).probabilities
     network.to(dtype)
     assert {p.dtype for n, p in network.named_parameters() if not n.startswith("reader.")} == {dtype}
-    for kept, before in zip(network.reader.parameters(), reader_weights, strict=True):  # rounded once, then float32 again
+    for kept, before in zip(
+        network.reader.parameters(), reader_weights, strict=True
+    ):  # rounded once, then float32 again
         torch.testing.assert_close(kept, before, atol=bound, rtol=bound)
     segmenter = Segmenter(network, memory_every=1)
     steps = [segmenter.step(pictures[t], masks[0] if t == 0 else None) for t in range(3)]

@@ -258,7 +258,7 @@ def xmem_read(case) -> None:
         features = network.encode(rgb)
         one = [network.encode(rgb[t : t + 1]) for t in range(3)]
         memory = [network.memorize(rgb[t : t + 1], one[t], masks[t : t + 1], t, True) for t in range(2)]
-        sensory = network.start_sensory(one[0], case.meta["objects"])
+        sensory = network.start_sensory(one[0].key, case.meta["objects"])
         for t, frame in enumerate(memory):
             sensory = network.deep_update(sensory, frame)
             case.agrees(f"hidden_after_value.{t}", sensory, SENSORY)

@@ -35,6 +35,7 @@ ORDER = (
     ("losses", "folding"),
     ("inputs",),
     ("inference",),
+    ("segmenter", "looking"),
     ("metrics",),
     ("evaluate_clips",),
     ("train", "evaluate"),

@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from small_networks import as_batch, build, video
 
 from tmrn_edu.blocks import each_object
-from tmrn_edu.inference import Segmenter, memorize_frame, pad_frames, roll_out, segment_frame
+from tmrn_edu.inference import memorize_frame, pad_frames, roll_out, segment_frame
 from tmrn_edu.masks import index_to_object_masks, soft_aggregation
 from tmrn_edu.memory.sensory import GatedUpdate, SensoryMemory
 from tmrn_edu.networks import XMem
+from tmrn_edu.segmenter import Segmenter
 
 B, O, C, CS, H, W = 2, 3, 5, 4, 6, 8
 
@@ -216,7 +217,7 @@ def test_no_state_is_a_state_of_zeros(xmem):
     memory = [xmem.memorize(frames[:, 0], features, index_to_object_masks(masks[0], (1, 2))[None], 0)]
     query = xmem.encode(frames[:, 1])
     readout = xmem.read(query, memory, 1)
-    zeros = xmem.start_sensory(query, 2)
+    zeros = xmem.start_sensory(query.key, 2)
     assert zeros.shape == (1, 2, 16, 8, 12) and not zeros.any()
     assert torch.equal(xmem.decode(readout, query).logits, xmem.decode(readout, query, zeros).logits)
     assert (xmem.decode(readout, query).logits - xmem.decode(readout, query, zeros + 1).logits).abs().max() > 1e-3

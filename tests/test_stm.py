@@ -6,11 +6,12 @@ from einops import rearrange, repeat
 from small_networks import READERS, as_batch, build, put, reader_of, video
 
 from tmrn_edu.encoders import stack_masks
-from tmrn_edu.inference import Segmenter, memorize_frame, pad_frames, roll_out, segment, segment_frame
+from tmrn_edu.inference import memorize_frame, pad_frames, roll_out, segment_frame
 from tmrn_edu.masks import index_to_object_masks, others_mask, pad_to_stride
 from tmrn_edu.memory import Query, TrajectoryReader
 from tmrn_edu.networks import STM
 from tmrn_edu.networks.stm import full_parts
+from tmrn_edu.segmenter import Segmenter, segment
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_stream_equals_the_loop_written_out(name, previous):
         stored = memorize_frame(network, frame, now, t, t == 0, features)
         memory, temporary = (memory + [stored], []) if t % 2 == 0 else (memory, [stored] if previous else [])
         if t == 0:
-            sensory = network.start_sensory(network.encode(frame), 2)
+            sensory = network.start_sensory(network.encode(frame).key, 2)
         if t % 2 == 0:
             sensory = network.deep_update(sensory, stored)
 

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from tmrn_edu import memory, weights
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import segment
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, anisotropic_l2, dot_product
 from tmrn_edu.networks import GSFM, STCN, STM, XMem
+from tmrn_edu.segmenter import segment
 from tmrn_edu.weights import describe, export, fit, list_networks, load
 
 READERS = (

@@ -82,7 +82,7 @@ def test_tiny_shapes(xmem):
         frame = xmem.memorize(frames[:, 0], features, masks[None, 0], 0, True)
         readout = xmem.read(features, [frame], 1)
         decoded = xmem.decode(readout, features)
-        sensory = xmem.update_sensory(xmem.start_sensory(features, 2), decoded)
+        sensory = xmem.update_sensory(xmem.start_sensory(features.key, 2), decoded)
     assert frame.value.shape == readout.value.shape == (1, 2, 64, 8, 12)
     assert decoded.logits.shape == (1, 2, 32, 48) and sensory.shape == (1, 2, 16, 8, 12)
     assert [tuple(x.shape[2:]) for x in decoded.pyramid] == [(64, 8, 12), (24, 16, 24)]
@@ -149,7 +149,7 @@ def test_the_past_is_learned_from():
     first = masks[None, 0].clone().requires_grad_(True)
     feature = network.encode(frames[:, 0])
     memorized = network.memorize(frames[:, 0], feature, first, 0)
-    sensory = network.deep_update(network.start_sensory(feature, 2), memorized)
+    sensory = network.deep_update(network.start_sensory(feature.key, 2), memorized)
     later = network.encode(frames[:, 2])
     memory = [network.memorize(frames[:, 0], feature, masks[None, 0], 0)]  # does not depend on `first`
     network.decode(network.read(later, memory, 1), later, sensory).logits.square().mean().backward()

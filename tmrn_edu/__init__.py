@@ -24,12 +24,12 @@ __version__ = "0.1.0"
 # Imported when first used, so that `tmrn-edu --help` answers at once and Ctrl-C is heard from the start: torch alone takes seconds.
 _HOME = {
     "InputError": "errors",
-    "Look": "inference", "Segmentation": "inference", "Segmenter": "inference", "look": "inference", "segment": "inference",
+    "Look": "looking", "Segmentation": "segmenter", "Segmenter": "segmenter", "look": "looking", "segment": "segmenter",
     "export": "weights", "load_imagenet": "imagenet", "load_official": "official", "list_networks": "weights", "load": "weights",
 }  # fmt: skip
 _FILES = (
-    "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "folding", "imagenet", "inference", "losses", "masks",
-    "memory", "metrics", "networks", "official", "train", "viz", "weights",
+    "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "folding", "imagenet", "inference", "looking", "losses", "masks",
+    "memory", "metrics", "networks", "official", "segmenter", "train", "viz", "weights",
 )  # fmt: skip
 __all__ = sorted([*_HOME, *_FILES])
 
@@ -50,8 +50,9 @@ if TYPE_CHECKING:  # the same for editors and type checkers, which do not run `_
     )
     from tmrn_edu.errors import InputError  # noqa: F401
     from tmrn_edu.imagenet import load_imagenet  # noqa: F401
-    from tmrn_edu.inference import Look, Segmentation, Segmenter, look, segment  # noqa: F401
+    from tmrn_edu.looking import Look, look  # noqa: F401
     from tmrn_edu.official import load_official  # noqa: F401
+    from tmrn_edu.segmenter import Segmentation, Segmenter, segment  # noqa: F401
     from tmrn_edu.weights import export, list_networks, load  # noqa: F401
 
 

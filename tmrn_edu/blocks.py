@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 def each_object(module, objects: Float[Tensor, "b o ci hi wi"]) -> Float[Tensor, "b o c h w"]:
     """Apply a module or function of `b c h w` to every object; objects travel in the batch axis."""
+    if objects.shape[0] == 1:  # one clip: plain indexing, since merging axes of size 1 loses the strides by which
+        return module(objects[0])[None]  # torch knows that channels come last, and kernels would copy to and fro
     result = module(rearrange(objects, "b o c h w -> (b o) c h w"))
     return rearrange(result, "(b o) c h w -> b o c h w", b=objects.shape[0])
 

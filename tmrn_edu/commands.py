@@ -19,7 +19,7 @@ from tmrn_edu.evaluate import evaluate, write_json
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official
 from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
 from tmrn_edu.train import Recipe, TrainSettings, show_progress, train
-from tmrn_edu.weights import list_networks, load
+from tmrn_edu.weights import is_export, list_networks, load
 
 
 def run_tour(arguments: Namespace) -> None:
@@ -68,7 +68,9 @@ def run_evaluate(arguments: Namespace) -> None:
         arguments.data,
         split=arguments.split,
         sequences=None if arguments.sequences is None else [name for name in arguments.sequences.split(",") if name],
-        network=find_network(arguments.network, arguments.weights) if arguments.weights else arguments.network,
+        network=arguments.network
+        if arguments.network not in OFFICIAL_NETWORKS and not arguments.weights
+        else find_network(arguments.network, arguments.weights),
         results=arguments.results,
         device=find_device(arguments.device) if arguments.network else None,
         memory_every=arguments.memory_every,
@@ -145,7 +147,10 @@ def find_network(name: str | None, weights: str | None) -> nn.Module:
             raise InputError(
                 f"{name} has no shipped weights, expected --weights FILE (docs/official_weights.md says where from)"
             )
-        return load_official(name, weights)
+        if is_export(weights):  # of a network that was loaded from such a file before
+            name = None
+        else:
+            return load_official(name, weights)
     if weights is None:
         return load(name)
     if not Path(weights).is_file():

@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     It is a ``ValueError``, so notebooks may catch that; the command line turns it into one line and exit status 2.
     """
+
+
+def some(lines: list[str], most: int = 20) -> list[str]:
+    """The first `most` of many lines, and how many more there are: a message that lists hundreds is not read."""
+    return lines if len(lines) <= most else [*lines[:most], f"{len(lines) - most} more like it"]

@@ -23,9 +23,9 @@ from tmrn_edu.data.davis import Sequence, image_size, list_file, open_davis
 from tmrn_edu.data.files import atomic_path, reason
 from tmrn_edu.data.video import read_mask, write_mask
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import Segmenter, StepResult
 from tmrn_edu.masks import index_to_object_masks
 from tmrn_edu.metrics import Score, combine, score
+from tmrn_edu.segmenter import Segmenter, StepResult
 from tmrn_edu.weights import load
 
 YEARS = {"davis2016": 2016, "davis2017": 2017}
@@ -143,7 +143,7 @@ def evaluate(
         model = load(network) if isinstance(network, str) else network
         settings = {"device": device, "memory_every": memory_every, "short_side": short_side, "precision": precision}
         settings = {name: value for name, value in settings.items() if value is not None}
-        segmenter = lambda: Segmenter(model, **settings)
+        segmenter = Segmenter(model, **settings).reset
     else:
         method = getattr(segmenter, "__name__", type(segmenter).__name__)
 

@@ -14,7 +14,8 @@ from torch import nn
 from tmrn_edu import metrics
 from tmrn_edu.data.clips import FIRST_TRAINING_SEED
 from tmrn_edu.data.synthetic import Clip, make_clip
-from tmrn_edu.inference import look, roll_out
+from tmrn_edu.inference import roll_out
+from tmrn_edu.looking import look
 from tmrn_edu.masks import index_to_object_masks, probabilities_to_index_mask
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tmrn_edu.blocks import Bottleneck
 from tmrn_edu.encoders import ResNet
-from tmrn_edu.errors import InputError
+from tmrn_edu.errors import InputError, some
 from tmrn_edu.official import read_state_dict
 
 # torchvision's IMAGENET1K_V1 files; the first eight digits of the checksum are in their names.
@@ -65,12 +65,13 @@ def kind_of(trunk: ResNet) -> str:
 
 def fit_trunk(name: str, trunk: ResNet, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The trunk's state dict with a file's weights in it; raises InputError listing what does not fit."""
+    biases = {f"{layer}.bias" for layer, module in trunk.named_modules() if isinstance(module, nn.Conv2d)}
     fitted, wrong = {}, []
     for entry, own in trunk.state_dict().items():
         theirs = state.get(entry)
         if theirs is None and entry.endswith("num_batches_tracked"):
             fitted[entry] = own
-        elif theirs is None and entry.endswith(".bias") and "bn" not in entry and own.ndim == 1:
+        elif theirs is None and entry in biases:
             fitted[entry] = torch.zeros_like(own)
         elif theirs is None:
             wrong.append(f"missing {entry}")
@@ -83,8 +84,7 @@ def fit_trunk(name: str, trunk: ResNet, state: Mapping[str, Tensor]) -> dict[str
         else:
             wrong.append(f"{entry} is {tuple(theirs.shape)}, expected {tuple(own.shape)}")
     if wrong:
-        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-        raise InputError(f"the file for {name} is no {kind_of(trunk)} of torchvision: {'; '.join(wrong[:6])}{more}")
+        raise InputError(f"the file for {name} is no {kind_of(trunk)} of torchvision: {'; '.join(some(wrong))}")
     return fitted
 
 

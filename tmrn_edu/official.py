@@ -15,7 +15,7 @@ import torch
 from einops import pack
 from torch import Tensor, nn
 
-from tmrn_edu.errors import InputError
+from tmrn_edu.errors import InputError, some
 from tmrn_edu.networks import GSFM, STCN, STM, XMem
 
 OFFICIAL_NETWORKS = {"stm": STM, "stcn": STCN, "xmem": XMem, "gsfm": GSFM}
@@ -135,6 +135,7 @@ def load_official(
     keeps its initial weights. Raises InputError for an unknown name, a file that cannot be read without running code, and for
     entries that are missing, left over, or of another shape: one message that lists them. Source: method section 7.
     """
+    name = name.lower()
     if name not in OFFICIAL_NETWORKS:
         raise InputError(f"no network is called {name!r}, expected one of {', '.join(OFFICIAL_NETWORKS)}")
     if isinstance(file_or_state_dict, str | os.PathLike):
@@ -175,8 +176,9 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} holds no tensors that can be read without running its code ({reason})") from None
+        raise InputError(
+            f"{path} is no whole file of tensors ({type(error).__name__}): damaged, of another kind, or holding code, which is not run"
+        ) from None
     except Exception as error:  # safetensors' own error, which it makes in Rust
         raise InputError(f"{path} is no whole weight file ({error})") from None
     return find_state_dict(content, str(path))
@@ -231,12 +233,7 @@ def _compare(name: str, own: Mapping[str, Tensor], theirs: Mapping[str, Tensor])
         for entry, shape in expected.items()
         if entry in theirs and tuple(theirs[entry].shape) != shape
     ]
-    return [line for kind in (missing, extra, shapes) for line in _shorten(kind)]
-
-
-def _shorten(lines: list[str], most: int = 20) -> list[str]:
-    """The first `most` of many lines, and how many more there are."""
-    return lines if len(lines) <= most else [*lines[:most], f"{len(lines) - most} more like it"]
+    return some(missing) + some(extra) + some(shapes)
 
 
 def _looks_like(name: str, state: Mapping[str, Tensor]) -> str:

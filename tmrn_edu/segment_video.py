@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from tmrn_edu.data.files import by, reason
 from tmrn_edu.data.video import Mask, VideoReader, VideoWriter, open_video, read_mask, write_mask
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import Segmenter
+from tmrn_edu.segmenter import Segmenter
 from tmrn_edu.viz.overlays import overlay
 
 MASKS, OVERLAY = "masks", "overlay.mp4"

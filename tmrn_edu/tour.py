@@ -30,9 +30,10 @@ from tmrn_edu.data.synthetic import LEVELS, Clip, make_clip
 from tmrn_edu.data.video import VideoWriter, write_mask
 from tmrn_edu.errors import InputError
 from tmrn_edu.evaluate_clips import score_clips, trajectory_pck
-from tmrn_edu.inference import Look, look, segment
+from tmrn_edu.looking import Look, look
 from tmrn_edu.metrics import region_similarity, score
 from tmrn_edu.segment_video import output_folder
+from tmrn_edu.segmenter import segment
 from tmrn_edu.viz.explorer import explorer_html
 from tmrn_edu.viz.overlays import contact_sheet, overlay
 from tmrn_edu.viz.trajectories import choose_pixel, comparison_figure, path_errors, trajectory_figure

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tmrn_edu.data.files import atomic_path
-from tmrn_edu.errors import InputError
+from tmrn_edu.errors import InputError, some
 from tmrn_edu.memory import similarity
 from tmrn_edu.memory.readers import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks import GSFM, STCN, STM, XMem
@@ -70,14 +70,16 @@ def export(network: nn.Module, path: str | os.PathLike, about: dict | None = Non
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
     """A network by the name of a shipped one (`list_networks`) or from a file that `export` wrote; in eval mode, on the CPU.
 
-    `reader`: only for files of a network with a reader of your own, which this library cannot build: a new one of its kind,
-    whose weights are then loaded too. Raises InputError for an unknown name (naming those there are), a missing, truncated or
-    foreign file, and weights that do not fit, listing them. Source: method section 7.
+    `reader`: put in place of the file's. One of the file's own kind gets the file's weights (that is how a reader of yours, which this library
+    cannot build, is loaded); one of another kind keeps its own, such as `TrajectoryReader.warm(...)` in a trained baseline. Raises InputError
+    for an unknown name (naming those there are), a missing, truncated or foreign file, and weights that do not fit, listing them.
+    Source: method section 7.
     """
     path, names = Path(name), [info.name for info in list_networks()]
     if str(name) in names:  # also when a run's folder of that name lies here
@@ -105,6 +107,9 @@ def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
         if reader is None:
             reader = READERS[kind_of_reader](**settings | {"similarity": getattr(similarity, settings["similarity"])})
         network = NETWORKS[kind, preset](reader, **network_settings)
+    if type(network.reader).__name__ != kind_of_reader:  # the file's reader is left out
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("reader.")}
+        state |= {f"reader.{name}": tensor for name, tensor in network.reader.state_dict().items()}
     fit(network, state, path)
     return network.eval()
 
@@ -119,12 +124,18 @@ def fit(network: nn.Module, state: dict[str, torch.Tensor], origin: object) -> N
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    if wrong := missing + extra + shapes:
-        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-        raise InputError(
-            f"{origin} does not fit {type(network).__name__} ({network.preset}): {'; '.join(wrong[:6])}{more}"
-        )
+    if wrong := some(missing) + some(extra) + some(shapes):
+        raise InputError(f"{origin} does not fit {type(network).__name__} ({network.preset}): {'; '.join(wrong)}")
     network.load_state_dict(state)
+
+
+def is_export(path: str | os.PathLike) -> bool:
+    """Whether a file is one that `export` wrote. Source: ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == "tmrn_edu"
+    except (SafetensorError, OSError, ValueError):
+        return False
 
 
 def list_networks() -> list[NetworkInfo]:

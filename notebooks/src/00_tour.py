@@ -240,7 +240,7 @@ te.segment(networks["stcn-tiny"], clip.frames, {0: torch.zeros(96, 96, dtype=tor
 # | STCN, whole | STCN 3 | `networks/stcn.py` | [05](05_stcn.ipynb) |
 # | XMem, whole, without long-term memory | XMem 3 | `networks/xmem.py`, `memory/sensory.py` | [06](06_xmem.ipynb) |
 # | several objects | STM 3.5 | `masks.py` | [01](01_reading_a_memory.ipynb) |
-# | a video, frame by frame | STM 3.5 | `inference.py` | |
+# | a video, frame by frame | STM 3.5 | `inference.py`, `segmenter.py` | [04](04_stm.ipynb) |
 # | learning | STCN 4 | `train.py`, `losses.py`, `recipes/` | |
 # | J and F | DAVIS | `metrics.py`, `evaluate.py` | |
 # | clips with known truth | ours | `data/synthetic.py` | |

@@ -292,7 +292,7 @@ assert J > 0.8
 print("J of the decoded mask is above 0.8")
 
 # %% [markdown]
-# `soft_aggregation` joins several objects into one decision: each object has its own probability $p_o$, the background gets $p_0 = \prod_o (1 - p_o)$, and all are compared by their odds (STM, section 3.5):
+# `soft_aggregation` joins several objects into one decision: each object has its own probability $p_o$, the background gets $p_0 = \prod_o (1 - p_o)$, and all are compared by their odds (STM, "Multi-object Segmentation"):
 #
 # $$P_l = \frac{\text{odds}(p_l)}{\sum_k \text{odds}(p_k)}, \qquad \text{odds}(p) = \frac{p}{1 - p}$$
 

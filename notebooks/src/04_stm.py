@@ -166,7 +166,7 @@ side_by_side(
 #
 # The read is that of notebook 01, with one more letter. For object $o$, over all pixels of all its memory frames:
 #
-# $$w_{otmq} = \operatorname*{softmax}_{(t\,m)} \frac{\langle k_{otm},\, k_q\rangle}{\sqrt{c_k}}, \qquad \text{readout}_{oq} = \sum_{t,m} w_{otmq}\, v_{otm} \qquad \text{(STM, section 3.2)}$$
+# $$w_{otmq} = \operatorname*{softmax}_{(t\,m)} \frac{\langle k_{otm},\, k_q\rangle}{\sqrt{c_k}}, \qquad \text{readout}_{oq} = \sum_{t,m} w_{otmq}\, v_{otm} \qquad \text{(STM, "Space-time Memory Read"; the scale: authors' code)}$$
 #
 # Frames 0 and 5 are memory, with their true masks. A loop, for one query pixel:
 
@@ -252,7 +252,7 @@ side_by_side(stages, columns=4)
 #
 # Every object was decoded alone, so a pixel may belong to both, or to neither. **Soft aggregation** settles it. The background gets $p_0 = \prod_o (1 - p_o)$, and all labels are compared by their odds:
 #
-# $$P_l = \frac{p_l / (1 - p_l)}{\sum_k p_k / (1 - p_k)} \qquad \text{(STM, section 3.5)}$$
+# $$P_l = \frac{p_l / (1 - p_l)}{\sum_k p_k / (1 - p_k)} \qquad \text{(STM, "Multi-object Segmentation")}$$
 #
 # **Exercise 3.** Write it. A probability can be exactly 0 or 1; the authors clamp all $p$, the background's too, to $[10^{-7}, 1 - 10^{-7}]$.
 

@@ -26,11 +26,13 @@ from tmrn_edu.memory.agents import Agents, agent_correlation
 from tmrn_edu.memory.aggregation import AgeBias, RunningAverage, TrajectoryAttention
 from tmrn_edu.memory.alignment import chain_prior, grid_positions, rectification
 from tmrn_edu.memory.similarity import negative_squared_l2
-from tmrn_edu.memory.working import MemoryFrame, Query
+from tmrn_edu.memory.working import MemoryFrame, Query, pixel_by_pixel
 
 # Query rows are read in blocks with about this many scores per memory frame (2 MB), which bounds memory, keeps a block in the cache, and is
 # small enough for the allocator to use the same pages again and again; larger blocks wait for fresh ones.
 BLOCK = 2**19
+
+OWN = "network's"  # top_k of a reader: as many as the network's authors take
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,36 @@ class SpaceTimeReader(nn.Module):
 
     w = softmax over (t m) of s ;  readout[q] = sum_tm w[t,m,q] value[t,m], computed frame by frame (see above), exact to rounding.
     `similarity`: one of `memory.similarity`; None is that of the network the reader is put into (L2 on its own). `top_k`: in eval mode only
-    the k best of all (t m) count, as published for STCN (20) and XMem (30); training always uses the full softmax. No weights.
-    Source: STM, "Space-time Memory Read".
+    the k best of all (t m) count, as published for STCN (20) and XMem (30), None: all; left out, it is the network's, too (all on its own).
+    Training always uses the full softmax. No weights. Source: STM, "Space-time Memory Read".
     """
 
-    def __init__(self, similarity: Callable[..., Tensor] | None = None, top_k: int | None = None):
+    def __init__(self, similarity: Callable[..., Tensor] | None = None, top_k: int | str | None = OWN):
         super().__init__()
-        check_top_k(top_k)
+        self.left_open = [
+            name for name, open_ in (("similarity", similarity is None), ("top_k", top_k == OWN)) if open_
+        ]
+        self.owner = None  # the kind of network that filled in what was left open
         self.similarity = negative_squared_l2 if similarity is None else similarity
-        self.similarity_given = similarity is not None  # else a network puts its own in
-        self.top_k = top_k
+        self.top_k = None if top_k == OWN else top_k
+        check_top_k(self.top_k)
         self.top_k_per_frame = False
         self.chained = False
+
+    def adopt(self, owner: str, similarity: Callable[..., Tensor], top_k: int | None) -> None:
+        """Fills in what was left open when this reader was made, as the network has it that it is put into.
+
+        Raises ValueError when another kind of network has done so before: its read would change under it.
+        """
+        if self.left_open and self.owner not in (None, owner):
+            taken = " and ".join(self.left_open)
+            raise ValueError(
+                f"the reader has its {taken} from {self.owner}, now it is put into {owner}; make one for each"
+            )
+        own = {"similarity": similarity, "top_k": top_k}
+        for name in self.left_open:
+            setattr(self, name, own[name])
+        self.owner = owner
 
     def settings(self) -> dict:
         """The arguments that build this reader again, as plain data."""
@@ -99,9 +119,7 @@ class SpaceTimeReader(nn.Module):
         """
         if key.shape[-2:] != value.shape[-2:] or key.shape[0] != value.shape[0]:
             raise ValueError(f"memory key has batch and grid {_grid(key)}, memory value has {_grid(value)}")
-        rows = rearrange(value, "b o cv h w -> b h w o cv").contiguous()
-        value = rearrange(rows, "b h w o cv -> b o cv h w")
-        return MemoryFrame(_precise(key), value, index, exact, _precise(shrinkage))
+        return MemoryFrame(_precise(key), pixel_by_pixel(value), index, exact, _precise(shrinkage))
 
     def forward(self, memory: Sequence[MemoryFrame], query: Query, insides: bool = False) -> Readout:
         """Reads `memory` for every pixel of `query`; `insides=True` also returns what was looked at (it costs t m q numbers).
@@ -203,7 +221,7 @@ class TrajectoryReader(SpaceTimeReader):
         key_channels: int,
         value_channels: int,
         similarity: Callable[..., Tensor] | None = None,
-        top_k: int | None = None,
+        top_k: int | str | None = OWN,
         agents: int = 8,
         rectify: float = 1.0,
         evidence: bool = False,

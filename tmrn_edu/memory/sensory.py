@@ -6,7 +6,7 @@ channels on the key's grid. It starts at zero and changes in two ways, both gate
     update        every frame, from the decoder's features at all its strides     (what the network just decided)
     deep update   with memory frames, from the value encoder's output             (what image and mask together look like)
 
-Source: XMem (Cheng and Schwing, ECCV 2022), section 3.3 and fig. 5; the order of the gates is the authors' code.
+Source: XMem (Cheng and Schwing, ECCV 2022), "Sensory Memory"; the order of the gates is the authors' code.
 """
 
 import torch
@@ -24,8 +24,8 @@ class GatedUpdate(nn.Module):
         f, u, n = sigmoid, sigmoid, tanh of the three thirds of conv3x3([x, h]) ;   h' = f * h * (1 - u) + u * n
 
     f: what is kept, u: what is replaced, n: by what. The new value does not see the forget gate, unlike in a standard GRU.
-    Shapes: x `b o c h w`, h `b o cs h w` -> `b o cs h w`, in (-1, 1) if it began there. Computed in float32 also under autocast: errors
-    would pile up over a video. Source: XMem:model/modules.py.
+    Shapes: x `b o c h w`, h `b o cs h w` -> `b o cs h w`, in (-1, 1) if it began there. Under autocast the convolution may round, gates
+    and state stay float32: errors would pile up over a video. Source: XMem:model/modules.py.
     """
 
     def __init__(self, channels: int, sensory_channels: int):
@@ -56,7 +56,7 @@ class SensoryMemory(nn.Module):
         deep update  h' = gate(value, h)
 
     `pyramid_channels`: of the decoder's features, coarse to fine; the score counts as one more channel of the finest.
-    Source: XMem, section 3.3.
+    Source: XMem, "Sensory Memory".
     """
 
     def __init__(self, pyramid_channels: tuple[int, ...], value_channels: int, width: int, channels: int):

@@ -29,7 +29,8 @@ class MemoryFrame:
     def of_objects(self, first: int, last: int) -> "MemoryFrame":
         """What belongs to the objects from `first` up to, not including, `last`: their values, and in STM their keys too."""
         if self.batch_objects is None:
-            return replace(self, value=self.value[:, first:last])
+            whole = (first, last) == (0, self.value.shape[1])
+            return self if whole else replace(self, value=pixel_by_pixel(self.value[:, first:last]))
 
         def pick(x: Tensor) -> Tensor:
             objects = rearrange(x, "(b o) ... -> b o ...", o=self.batch_objects)[:, first:last]
@@ -41,6 +42,12 @@ class MemoryFrame:
         return replace(
             self, key=pick(self.key), value=pick(self.value), description=description, batch_objects=last - first
         )
+
+
+def pixel_by_pixel(value: Float[Tensor, "b o cv h w"]) -> Float[Tensor, "b o cv h w"]:
+    """The same tensor, stored so that all numbers of a pixel lie side by side: pixels are what a read fetches. Source: ours."""
+    rows = rearrange(value, "b o cv h w -> b h w o cv").contiguous()
+    return rearrange(rows, "b h w o cv -> b o cv h w")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
     decode         readout, features -> logits per object
     update_sensory, deep_update                                    XMem alone remembers more than its memory frames
 
-`inference.py` and `train.py` call these steps and nothing else, so a network that has them can be trained and run by everything here.
+`inference.py`, `segmenter.py` and `train.py` call these steps and nothing else, so a network that has them can be trained and run by everything here.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tmrn_edu.decoder import Decoded
-from tmrn_edu.encoders import FrameFeatures, Normalise, freeze_batch_norm
+from tmrn_edu.encoders import FrameFeatures, Normalise, freeze_batch_norm, stack_masks
 from tmrn_edu.memory.readers import Readout, SpaceTimeReader
 from tmrn_edu.memory.similarity import negative_squared_l2
 from tmrn_edu.memory.working import MemoryFrame, Query
@@ -44,11 +44,11 @@ class InferenceRules:
     memory_every: int = 5  # frames from one memory frame to the next
     previous_frame: bool = False  # the frame before is read too, as memory for one step (STM; STCN's `include_last`)
     deep_update_every: int | None = None  # XMem: frames between deep updates; None: with every memory frame
-    aggregate_given: bool = True  # given masks go through soft aggregation before they are encoded (not in STM)
-    pad_first: bool = (
-        False  # frames are padded before normalisation, so with black, and masks with zeros (STM); else the padding
-    )
-    # is the mean colour, and what was predicted there stays in the masks that are memorized
+    # Given masks go through soft aggregation before they are encoded (not in STM).
+    aggregate_given: bool = True
+    # Frames are padded before normalisation, so with black, and memorized masks with zeros (STM). Else the padding is the mean colour, and
+    # what was predicted there stays in the masks that are memorized.
+    pad_first: bool = False
 
 
 class MemoryNetwork(nn.Module):
@@ -64,28 +64,32 @@ class MemoryNetwork(nn.Module):
 
     def __init__(self, sizes: Sizes, reader: nn.Module | None, top_k: int | None):
         super().__init__()
-        self._check_reader(reader, sizes)
+        self.sizes, self.top_k = sizes, top_k
         self.key_channels, self.value_channels = sizes.key_channels, sizes.value_channels
         self.stride, self.cell, self.short_side = sizes.stride, sizes.cell, sizes.short_side
-        self.preset, self.mask_channels, self.top_k = sizes.preset, sizes.mask_channels, top_k
+        self.preset, self.mask_channels = sizes.preset, sizes.mask_channels
         self.normalise = Normalise()
-        self.reader = SpaceTimeReader(self.similarity, top_k) if reader is None else reader
+        self.reader = SpaceTimeReader() if reader is None else reader
 
     def __setattr__(self, name: str, value) -> None:
-        """A reader that was not told by what to compare gets the network's own similarity, also when it is put in later."""
+        """A reader, now or later, must fit the network; what it was not told (similarity, top_k) it takes from the network."""
+        if name == "reader":
+            self._check_reader(value)
+            value.train(self.training)
+            if hasattr(value, "adopt"):
+                value.adopt(f"{type(self).__name__} ({self.preset})", self.similarity, self.top_k)
         super().__setattr__(name, value)
-        if name == "reader" and not getattr(value, "similarity_given", True):
-            value.similarity = self.similarity
 
-    def _check_reader(self, reader: nn.Module | None, sizes: Sizes) -> None:
+    def _check_reader(self, reader: nn.Module) -> None:
         """A reader made for other channels than the network's would only fail in the middle of a video."""
-        name = type(self).__name__
         if isinstance(reader, type):
             raise ValueError(f"reader is the class {reader.__name__}, expected one of it: {reader.__name__}(...)")
+        if not isinstance(reader, nn.Module):
+            raise ValueError(f"reader is {reader!r}, expected a module such as memory.TrajectoryReader.warm(...)")
         for channels in ("key_channels", "value_channels"):
-            own, theirs = getattr(sizes, channels), getattr(reader, channels, None)
+            own, theirs = getattr(self, channels), getattr(reader, channels, None)
             if theirs is not None and theirs != own:
-                raise ValueError(f"the reader has {channels} {theirs}, {name} ({sizes.preset}) has {own}")
+                raise ValueError(f"the reader has {channels} {theirs}, {type(self).__name__} ({self.preset}) has {own}")
 
     def settings(self) -> dict:
         """The arguments, beside the reader, that build this network again, as plain data."""
@@ -97,7 +101,7 @@ class MemoryNetwork(nn.Module):
         return freeze_batch_norm(self)
 
     def _apply(self, fn, recurse=True):
-        """`half()` and `bfloat16()` leave the reader in float32: keys and affinities need the digits."""
+        """`half()` and `bfloat16()` round all weights, but the reader computes in float32: keys and affinities need the digits."""
         super()._apply(fn, recurse)
         if any(parameter.dtype.itemsize < 4 for parameter in self.reader.parameters()):
             self.reader.float()
@@ -110,6 +114,16 @@ class MemoryNetwork(nn.Module):
             raise ValueError(
                 f"frames are {height} x {width}, expected multiples of {self.stride} (masks.pad_to_stride)"
             )
+
+    def encode_value(
+        self, frames: Float[Tensor, "b 3 H W"], features: FrameFeatures, object_masks: Float[Tensor, "b o H W"]
+    ) -> Float[Tensor, "b o cv h w"]:
+        """What the memory holds of frames whose masks are known: one value per object (not in STM, see `STM.encode_memory`).
+
+        Every object's mask goes in with the sum of the others'; the image's part is computed once. Shapes: masks `b o H
+        W` in [0, 1] -> `b o cv h w`. Raises ValueError if frames and masks differ in size. Source: STCN, section 3.1; XMem has the same.
+        """
+        return self.value_encoder(self.normalise(frames), features.coarse, stack_masks(frames, object_masks))
 
     def memorize(
         self,
@@ -135,8 +149,8 @@ class MemoryNetwork(nn.Module):
         with full_precision(features.key):
             return self.reader(memory, Query(features.key, index, features.selection), insides)
 
-    def start_sensory(self, features: FrameFeatures, objects: int) -> Float[Tensor, "b o cs h w"] | None:
-        """The state that a network carries from frame to frame; None: it has no such thing."""
+    def start_sensory(self, like: Float[Tensor, "b _ h w"], objects: int) -> Float[Tensor, "b o cs h w"] | None:
+        """The state that a network carries from frame to frame, on the grid of `like`; None: it has no such thing."""
         return None
 
     def update_sensory(self, sensory: Tensor | None, decoded: Decoded) -> Tensor | None:
@@ -156,6 +170,15 @@ class MemoryNetwork(nn.Module):
         if self.mask_channels == 0:
             raise ValueError("this network has 0 mask channels in its values, expected at least 1 to read masks out")
         return reduce(readout.value[:, :, -self.mask_channels :], "b o c h w -> b o h w", "mean")
+
+
+LAYOUTS = ("released", "supplement")
+
+
+def check_layout(layout: str) -> None:
+    """Raises ValueError unless the layout is "released" (as the authors' weights have it) or "supplement" (as TMRN's supplement says)."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}, expected one of {LAYOUTS}")
 
 
 def full_precision(tensor: Tensor):

@@ -29,7 +29,7 @@ class SpectralFilter(nn.Module):
 
     The spectrum is not shifted, so its middle is the *highest* frequency: G keeps high frequencies (`keep="high"`), 1 - G low
     ones (`keep="low"`). Shapes: `n c h w` -> `n c h w`; the transforms run in float32 or better. Raises ValueError for another `keep`.
-    Source: GSFM, sections 3.2 and 3.3; the unshifted window is the authors' code.
+    Source: GSFM, low- and high-frequency modules; the unshifted window is the authors' code.
     """
 
     def __init__(self, channels: int, keep: str):
@@ -73,12 +73,13 @@ class FilteredEncoder(nn.Module):
 
 
 class BoundaryDecoder(Decoder):
-    """STCN's decoder with two branches at stride 4, mask and boundary, that inform each other (GSFM, section 3.3).
+    """STCN's decoder with two branches at stride 4, mask and boundary, that inform each other (GSFM, decoder with boundaries).
 
         b = high_pass(conv(x)) + relu(conv1x1(m)),  m = conv(x) ;   b = relu(conv(conv(b)))
         mask logits = pred(relu(conv(m + relu(conv1x1(b))))) ;      boundary logits = conv(relu(conv(b)))
 
-    Boundary logits serve the training loss alone. Names of the layers: the authors'.
+    Boundary logits serve the authors' training loss alone; no recipe here trains GSFM, so their layers are there for files to load.
+    Names of the layers: the authors'.
     """
 
     def __init__(self):

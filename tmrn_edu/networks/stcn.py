@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tmrn_edu.blocks import PairBlock
 from tmrn_edu.decoder import Decoded, Decoder, TinyDecoder
-from tmrn_edu.encoders import FrameFeatures, TinyImageEncoder, TinyValueEncoder, ValueEncoder, resnet50, stack_masks
+from tmrn_edu.encoders import FrameFeatures, TinyImageEncoder, TinyValueEncoder, ValueEncoder, resnet50
 from tmrn_edu.memory.readers import Readout, TrajectoryReader
 from tmrn_edu.networks.base import MemoryNetwork, Sizes, full_precision, key_convolution
 
@@ -105,16 +105,6 @@ class STCN(MemoryNetwork):
         with full_precision(frames):
             key = self.key_projection(coarse.to(frames.dtype))
         return FrameFeatures(key, self.query_projection(coarse), coarse, tuple(reversed(finer)))
-
-    def encode_value(
-        self, frames: Float[Tensor, "b 3 H W"], features: FrameFeatures, object_masks: Float[Tensor, "b o H W"]
-    ) -> Float[Tensor, "b o cv h w"]:
-        """What the memory holds of frames whose masks are known: one value per object.
-
-        Every object's mask goes in with the sum of the others'; the image's part is computed once. Shapes: masks `b o H
-        W` in [0, 1] -> `b o cv h w`. Raises ValueError if frames and masks differ in size. Source: STCN, section 3.1.
-        """
-        return self.value_encoder(self.normalise(frames), features.coarse, stack_masks(frames, object_masks))
 
     def decode(self, readout: Readout, features: FrameFeatures, sensory: Tensor | None = None) -> Decoded:
         """Readout and the frame's own features -> one logit per object and pixel, for sigmoid and soft aggregation.

@@ -26,9 +26,7 @@ from tmrn_edu.encoders import FrameFeatures, MemoryEncoder, TinyImageEncoder, ap
 from tmrn_edu.memory.readers import Readout, TrajectoryReader
 from tmrn_edu.memory.similarity import dot_product
 from tmrn_edu.memory.working import MemoryFrame, Query
-from tmrn_edu.networks.base import InferenceRules, MemoryNetwork, Sizes, full_precision
-
-LAYOUTS = ("released", "supplement")
+from tmrn_edu.networks.base import InferenceRules, MemoryNetwork, Sizes, check_layout, full_precision
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,12 @@ class Parts:
     memory_value: nn.Module  # that -> memory value
     decoder: nn.Module  # readout, query value, finer features -> logits
     sizes: Sizes
+    layout: str = "released"
 
 
 def full_parts(layout: str = "released") -> Parts:
     """STM as published: two ResNet-50, keys of 128 channels and values of 512 at stride 16, no top-k."""
+    check_layout(layout)
     others = layout == "released"
     return Parts(
         resnet50(),
@@ -57,6 +57,7 @@ def full_parts(layout: str = "released") -> Parts:
         memory_value=nn.Conv2d(1024, 512, 3, padding=1),
         decoder=Decoder(PairConvolution(512, 512, 256), channels=(256, 256, 256), outputs=2, skip_block=True),
         sizes=Sizes("full", key_channels=128, value_channels=512, stride=16, cell=16),
+        layout=layout,
     )
 
 
@@ -78,7 +79,8 @@ class STM(MemoryNetwork):
     """Space-Time Memory network: `STM()` as released, `STM.tiny()` small, either with any reader.
 
     `reader`: a module of `tmrn_edu.memory`; None is STM's own, the space-time read by dot product / sqrt(ck), over all memory pixels.
-    `layout`: what the memory encoder sees. "released": [R, G, B, mask, others], the authors' weights. "supplement": four channels,
+    `layout`, unless `parts` bring theirs:
+    what the memory encoder sees. "released": [R, G, B, mask, others], the authors' weights. "supplement": four channels,
     [R, G, B, mask], as TMRN's supplement describes STM; the TMRN form (`STM.tmrn`) uses it. Initial weights: as in `STCN`.
     Inference: the frame before is read as temporary memory, so every frame is encoded. Attributes: see `MemoryNetwork`.
     """
@@ -87,11 +89,9 @@ class STM(MemoryNetwork):
     rules = InferenceRules(previous_frame=True, aggregate_given=False, pad_first=True)
 
     def __init__(self, reader: nn.Module | None = None, layout: str = "released", parts: Parts | None = None):
-        if layout not in LAYOUTS:
-            raise ValueError(f"layout is {layout!r}, expected one of {LAYOUTS}")
         parts = full_parts(layout) if parts is None else parts
         super().__init__(parts.sizes, reader, top_k=None)
-        self.layout = layout
+        self.layout = parts.layout
         self.query_encoder, self.query_key, self.query_value = parts.query_encoder, parts.query_key, parts.query_value
         self.memory_encoder = parts.memory_encoder
         self.memory_key, self.memory_value = parts.memory_key, parts.memory_value

@@ -28,15 +28,12 @@ from tmrn_edu.encoders import (
     TinyValueEncoder,
     ValueEncoder,
     resnet50,
-    stack_masks,
 )
 from tmrn_edu.memory.readers import Readout, TrajectoryReader
 from tmrn_edu.memory.sensory import SensoryMemory
 from tmrn_edu.memory.similarity import anisotropic_l2
 from tmrn_edu.memory.working import MemoryFrame
-from tmrn_edu.networks.base import MemoryNetwork, Sizes, full_precision, key_convolution
-
-LAYOUTS = ("released", "supplement")
+from tmrn_edu.networks.base import MemoryNetwork, Sizes, check_layout, full_precision, key_convolution
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,12 @@ class Parts:
     decoder: nn.Module  # [readout, sensory], query value, finer features -> logits
     sizes: Sizes
     top_k: int | None = None  # of the space-time reader that it comes with, at inference
+    layout: str = "released"
 
 
 def full_parts(layout: str = "released") -> Parts:
     """XMem as published: keys of 64 channels, values of 512, a sensory memory of 64, at stride 16; the 30 best memory pixels."""
+    check_layout(layout)
     released = layout == "released"
     return Parts(
         resnet50(),
@@ -69,6 +68,7 @@ def full_parts(layout: str = "released") -> Parts:
         decoder=Decoder(Fuser(512 + 64, 1024 if released else 512, 512, image_first=True)),
         sizes=Sizes("full", key_channels=64, value_channels=512, stride=16, cell=16, short_side=480),
         top_k=30,
+        layout=layout,
     )
 
 
@@ -91,7 +91,8 @@ class XMem(MemoryNetwork):
     """XMem with working and sensory memory: `XMem()` as released, `XMem.tiny()` small, either with any reader.
 
     `reader`: a module of `tmrn_edu.memory`; None is XMem's own, the space-time read by anisotropic L2 (published size: the 30 best memory
-    pixels at inference). `layout`: what the decoder sees of the image beside readout and sensory memory. "released": the coarse feature
+    pixels at inference). `layout`, unless `parts` bring theirs:
+    what the decoder sees of the image beside readout and sensory memory. "released": the coarse feature
     itself, the authors' weights. "supplement": a query value, by one more convolution behind the key encoder, as TMRN's supplement
     describes XMem [S]; that it takes the coarse feature's place is our reading [ours]. The TMRN form (`XMem.tmrn`) uses it. Initial weights: as in
     `STCN`. Attributes: see `MemoryNetwork`.
@@ -101,11 +102,9 @@ class XMem(MemoryNetwork):
     deep_update_probability = 0.2
 
     def __init__(self, reader: nn.Module | None = None, layout: str = "released", parts: Parts | None = None):
-        if layout not in LAYOUTS:
-            raise ValueError(f"layout is {layout!r}, expected one of {LAYOUTS}")
         parts = full_parts(layout) if parts is None else parts
         super().__init__(parts.sizes, reader, parts.top_k)
-        self.layout = layout
+        self.layout = parts.layout
         self.key_encoder = parts.key_encoder
         self.key_projection = parts.key_projection
         self.shrinkage_projection = parts.shrinkage_projection
@@ -136,7 +135,7 @@ class XMem(MemoryNetwork):
             shrinkage = d^2 + 1 >= 1 (`b 1 h w`) ;   selection = sigmoid(e) in (0, 1) (`b ck h w`)
 
         Shapes: `b 3 H W`, RGB in [0, 1] -> key `b ck h w`, with h = H / cell. Raises ValueError unless H and W are multiples of
-        `stride`. Source: XMem, section 3.2 ("Key"), authors' code for the squares and the sigmoid.
+        `stride`. Source: XMem, "Memory Reading", authors' code for the squares and the sigmoid.
         """
         self.check_frames(frames)
         *finer, coarse = self.key_encoder(self.normalise(frames))
@@ -148,34 +147,24 @@ class XMem(MemoryNetwork):
         query_value = self.query_projection(coarse)
         return FrameFeatures(key, query_value, coarse, tuple(reversed(finer)), shrinkage, selection)
 
-    def encode_value(
-        self, frames: Float[Tensor, "b 3 H W"], features: FrameFeatures, object_masks: Float[Tensor, "b o H W"]
-    ) -> Float[Tensor, "b o cv h w"]:
-        """What the memory holds of frames whose masks are known: one value per object, as in STCN.
-
-        Shapes: masks `b o H W` in [0, 1] -> `b o cv h w`. Raises ValueError if frames and masks differ in size. Source: XMem, section 3.2
-        ("Value").
-        """
-        return self.value_encoder(self.normalise(frames), features.coarse, stack_masks(frames, object_masks))
-
     def decode(self, readout: Readout, features: FrameFeatures, sensory: Tensor | None = None) -> Decoded:
         """Readout, sensory memory and the frame's own features -> one logit per object and pixel.
 
-        `sensory`: `b o cs h w`; None is that of a first frame, zeros. Source: XMem, section 3.3; fig. 2.
+        `sensory`: `b o cs h w`; None is that of a first frame, zeros. Source: XMem, "Overview" and "Sensory Memory".
         """
         if sensory is None:
-            sensory = self.start_sensory(features, readout.value.shape[1])
+            sensory = self.start_sensory(features.key, readout.value.shape[1])
         objects, _ = pack([readout.value, sensory.to(readout.value.dtype)], "b o * h w")
         return self.decoder(objects, features.query_value, features.skips)
 
-    def start_sensory(self, features: FrameFeatures, objects: int) -> Float[Tensor, "b o cs h w"]:
+    def start_sensory(self, like: Float[Tensor, "b _ h w"], objects: int) -> Float[Tensor, "b o cs h w"]:
         """Zeros: nothing remembered yet."""
-        return self.sensory_memory.start(features.key, objects)
+        return self.sensory_memory.start(like, objects)
 
     def update_sensory(self, sensory: Tensor | None, decoded: Decoded) -> Float[Tensor, "b o cs h w"]:
-        """The sensory memory after a frame was decoded (XMem, section 3.3)."""
+        """The sensory memory after a frame was decoded (XMem, "Sensory Memory")."""
         return self.sensory_memory.update(sensory, decoded.pyramid, decoded.scores)
 
     def deep_update(self, sensory: Tensor | None, memorized: MemoryFrame) -> Float[Tensor, "b o cs h w"]:
-        """The sensory memory after a frame was memorized (XMem, section 3.3, "deep update")."""
+        """The sensory memory after a frame was memorized (XMem, "Sensory Memory": deep update)."""
         return self.sensory_memory.deep_update(sensory, memorized.value)

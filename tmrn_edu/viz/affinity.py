@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..errors import InputError
-from ..inference import Look
+from ..looking import Look
 from .overlays import overlay
 
 WIDTH, PANEL = 10.4, (1.3, 2.0)  # inches: of a figure, and of a panel at least and at most

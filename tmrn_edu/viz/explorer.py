@@ -36,7 +36,7 @@ from torch import Tensor
 
 from ..data.synthetic import Clip
 from ..errors import InputError
-from ..inference import Look
+from ..looking import Look
 from .affinity import affinity_figure, by_name, check_pixel
 from .overlays import PALETTE
 from .trajectories import choose_pixel, comparison_figure, true_cells

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..data.synthetic import Clip
 from ..errors import InputError
-from ..inference import Look
+from ..looking import Look
 from .affinity import (
     DPI,
     PER_FRAME,
