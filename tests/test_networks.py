@@ -569,3 +569,51 @@ def test_docstrings(path):
 
     visit(tree.body, "")
     assert of_all and not silent and not sourceless and not shapeless
+
+
+# ------------------------------------------------------------------ a reader and its network
+
+
+def test_a_reader_takes_what_it_was_not_told_from_its_network():
+    reader = TrajectoryReader.warm(32, 64)
+    network = XMem.tiny(reader)
+    assert reader.similarity is anisotropic_l2 and reader.top_k is None
+    told = TrajectoryReader.warm(32, 64, similarity=dot_product, top_k=7)
+    assert XMem.tiny(told).reader.similarity is dot_product and told.top_k == 7
+    STM.tiny(told)  # nothing was left open, so any network may have it
+    with pytest.raises(ValueError, match=r"similarity and top_k from XMem \(tiny\), now it is put into STM \(tiny\)"):
+        STM.tiny(reader)
+    network.eval().reader = SpaceTimeReader()
+    assert network.reader.similarity is anisotropic_l2 and not network.reader.training
+    with pytest.raises(ValueError, match=r"key_channels 99, XMem \(tiny\) has 32"):
+        network.reader = TrajectoryReader.warm(99, 64)
+    with pytest.raises(ValueError, match="reader is 'warm', expected a module"):
+        network.reader = "warm"
+
+
+@pytest.mark.parametrize("name, top_k", [("STM", None), ("STCN", 20), ("XMem", 30), ("GSFM", 50)])
+def test_a_full_network_gives_its_reader_its_top_k(networks, name, top_k):
+    network = put(networks(name), TrajectoryReader.warm(networks(name).key_channels, 512))
+    assert network.reader.top_k == network.top_k == top_k
+    assert put(networks(name), SpaceTimeReader(top_k=None)).reader.top_k is None
+
+
+def test_frames_of_one_video_have_one_size():
+    segmenter = Segmenter(XMem.tiny(), memory_every=1)
+    pictures, masks = video(3, (32, 48), 1)
+    segmenter.step(pictures[0], masks[0])
+    with pytest.raises(InputError, match=r"frame 1 is \(32, 40\), the frames before it were \(32, 48\)"):
+        segmenter.step(pictures[1, :, :40])
+    after = segmenter.step(pictures[1]).probabilities
+    again = segmenter.reset()
+    again.step(pictures[0], masks[0])
+    assert torch.equal(again.step(pictures[1]).probabilities, after)  # the refused frame left nothing behind
+
+
+def test_a_frame_whose_masks_are_all_given_is_not_segmented():
+    pictures, masks = video(3, (32, 48), 2)
+    network = XMem.tiny().eval()
+    reads = []
+    network.reader.register_forward_hook(lambda *_: reads.append(1))
+    result = segment(network, pictures, {0: masks[0], 1: masks[1]}, memory_every=1)
+    assert len(reads) == 1 and torch.equal(result.index_masks[1], masks[1])

@@ -80,7 +80,7 @@ class MemoryNetwork(nn.Module):
                 value.adopt(f"{type(self).__name__} ({self.preset})", self.similarity, self.top_k)
         super().__setattr__(name, value)
 
-    def _check_reader(self, reader: nn.Module) -> None:
+    def _check_reader(self, reader) -> None:
         """A reader made for other channels than the network's would only fail in the middle of a video."""
         if isinstance(reader, type):
             raise ValueError(f"reader is the class {reader.__name__}, expected one of it: {reader.__name__}(...)")
