@@ -133,7 +133,7 @@ def load_official(
     dict; names may begin with `module.`, and files of STCN's and XMem's stage 0 (one object, four channels) get a channel of zeros for the other
     objects, as in the authors' evaluation. `reader`: another memory reader than the network's own, such as `TrajectoryReader.warm(...)`; it
     keeps its initial weights. Raises InputError for an unknown name, a file that cannot be read without running code, and for
-    entries that are missing, left over, or of another shape: one message that lists them. Source: method section 7.
+    entries that are missing, left over, or of another shape: one message that lists them. Source: ours.
     """
     name = name.lower()
     if name not in OFFICIAL_NETWORKS:

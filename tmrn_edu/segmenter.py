@@ -272,7 +272,7 @@ def segment(
     `frames`: uint8 `t H W 3`, or float RGB in [0, 1] `t 3 H W`. `masks`: frame number -> integers `H W` (0 background, 255 void); an object may
     enter late, and frames before the first mask are background. Other arguments as `Segmenter`. Probabilities take 4 t l H W bytes:
     `keep_probabilities=False` leaves them out, and a `Segmenter` keeps nothing at all. Raises InputError, before segmenting, for masks that are
-    empty, of another size, or of frames that do not exist, and for frames that are no pictures. Source: method section 7.
+    empty, of another size, or of frames that do not exist, and for frames that are no pictures. Source: ours.
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"network is {network!r}, expected a network, such as tmrn_edu.load('stcn-tiny')")

@@ -79,7 +79,7 @@ def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
     `reader`: put in place of the file's. One of the file's own kind gets the file's weights (that is how a reader of yours, which this library
     cannot build, is loaded); one of another kind keeps its own, such as `TrajectoryReader.warm(...)` in a trained baseline. Raises InputError
     for an unknown name (naming those there are), a missing, truncated or foreign file, and weights that do not fit, listing them.
-    Source: method section 7.
+    Source: ours.
     """
     path, names = Path(name), [info.name for info in list_networks()]
     if str(name) in names:  # also when a run's folder of that name lies here
