@@ -174,7 +174,7 @@ def remember(network, objects: int, count: int):
     """(frames, masks, stored frames, sensory memory): `count` frames memorized, and one more to be segmented."""
     frames, masks = scene(count + 1, objects)
     exact, stored = Ours(network), []
-    sensory = network.start_sensory(exact.encode(frames[0]), objects)
+    sensory = network.start_sensory(exact.encode(frames[0]).key, objects)
     for t in range(count):
         memory_frame, sensory = exact.memorize(frames[t], exact.encode(frames[t]), masks[t], sensory, t)
         stored.append(memory_frame)
@@ -283,7 +283,7 @@ def print_peak(name, objects, t, side, everything) -> None:
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak so far is forgotten (Linux)
     features = steps.encode(frame[0])
-    sensory = start.start_sensory(networks.base.FrameFeatures(*[torch.zeros(1, 1, height, width)] * 3, ()), objects)
+    sensory = start.start_sensory(torch.zeros(1, 1, height, width), objects)
     steps.decode(steps.read(memory, features), features, sensory)
     stored, _ = steps.memorize(frame[0], features, masks[0], sensory)
     if side == "plain":

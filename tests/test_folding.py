@@ -238,3 +238,14 @@ def test_the_plain_network_of_the_benchmark_gives_the_same_logits(benchmark, ful
     torch.testing.assert_close(logits[0], expected, rtol=1e-8, atol=1e-8)
     if left is not None:
         torch.testing.assert_close(left, right, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["STM", "STCN", "XMem", "GSFM"])
+def test_the_benchmark_fills_a_memory(benchmark, monkeypatch, name):
+    """What benchmarks/networks.py does before it measures, at a small size."""
+    scene = benchmark.scene
+    monkeypatch.setattr(benchmark, "scene", lambda count, objects, size=(48, 64): scene(count, objects, size))
+    network = benchmark.make_network(name, (48, 64))
+    frames, masks, stored, sensory = benchmark.remember(network, 2, 2)
+    assert len(frames) == 3 and len(stored) == 2 and masks[0].shape[1] == 2
+    assert (sensory is not None) == (name == "XMem")
