@@ -17,6 +17,7 @@ from PIL import Image
 
 from tmrn_edu import segment_video as command
 from tmrn_edu.__main__ import main
+from tmrn_edu.commands import find_network
 from tmrn_edu.data.video import VideoWriter, davis_palette, read_mask, read_video, write_mask, write_video
 from tmrn_edu.errors import InputError
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
@@ -487,3 +488,12 @@ def test_real_clip_keeps_ids_and_palette(weights, tmp_path, capsys):
     assert call(capsys, "segment", frames, "--mask", mask, "--weights", weights, "--out", tmp_path / "out")[0] == 0
     given, first = read_mask(mask), read_mask(tmp_path / "out" / "masks" / "00000.png")
     assert torch.equal(given.index, first.index) and given.palette == first.palette and first.ids == (1, 2, 3)
+
+
+def test_an_exported_network_is_checked_against_its_official_name(tmp_path):
+    export(STCN.tiny(SpaceTimeReader()), tmp_path / "own.safetensors")
+    assert type(find_network("stcn", str(tmp_path / "own.safetensors"))) is STCN
+    with pytest.raises(InputError, match=r"own.safetensors holds STCN \(tiny\), xmem is XMem"):
+        find_network("xmem", str(tmp_path / "own.safetensors"))
+    with pytest.raises(InputError, match="stcn has no shipped weights"):
+        find_network("stcn", None)

@@ -249,3 +249,14 @@ def test_the_benchmark_fills_a_memory(benchmark, monkeypatch, name):
     frames, masks, stored, sensory = benchmark.remember(network, 2, 2)
     assert len(frames) == 3 and len(stored) == 2 and masks[0].shape[1] == 2
     assert (sensory is not None) == (name == "XMem")
+
+
+@pytest.mark.parametrize("name", ["stm-tiny", "tmrn-stcn-chained-tiny", "xmem-tiny"])
+def test_trained_networks_keep_their_masks_in_bfloat16(name):
+    clip = make_clip(3, "medium", frames=5)
+    exact, rounded = (
+        segment(load(name), clip.frames, {0: clip.index_masks[0]}, memory_every=2, precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    assert (exact.index_masks != rounded.index_masks).float().mean() < 0.005
+    assert 0 < (exact.probabilities - rounded.probabilities).abs().mean() < 0.01  # another precision, the same picture

@@ -147,10 +147,12 @@ def find_network(name: str | None, weights: str | None) -> nn.Module:
             raise InputError(
                 f"{name} has no shipped weights, expected --weights FILE (docs/official_weights.md says where from)"
             )
-        if is_export(weights):  # of a network that was loaded from such a file before
-            name = None
-        else:
+        if not is_export(weights):
             return load_official(name, weights)
+        found, wanted = load(weights), OFFICIAL_NETWORKS[name]  # what `export` wrote of such a network, or of another
+        if type(found) is not wanted:
+            raise InputError(f"{weights} holds {type(found).__name__} ({found.preset}), {name} is {wanted.__name__}")
+        return found
     if weights is None:
         return load(name)
     if not Path(weights).is_file():

@@ -79,10 +79,9 @@ class STM(MemoryNetwork):
     """Space-Time Memory network: `STM()` as released, `STM.tiny()` small, either with any reader.
 
     `reader`: a module of `tmrn_edu.memory`; None is STM's own, the space-time read by dot product / sqrt(ck), over all memory pixels.
-    `layout`, unless `parts` bring theirs:
-    what the memory encoder sees. "released": [R, G, B, mask, others], the authors' weights. "supplement": four channels,
-    [R, G, B, mask], as TMRN's supplement describes STM; the TMRN form (`STM.tmrn`) uses it. Initial weights: as in `STCN`.
-    Inference: the frame before is read as temporary memory, so every frame is encoded. Attributes: see `MemoryNetwork`.
+    `layout`, unless `parts` bring theirs: what the memory encoder sees. "released": [R, G, B, mask, others], the authors' weights.
+    "supplement": four channels, [R, G, B, mask], as TMRN's supplement describes STM; the TMRN form (`STM.tmrn`) uses it. Initial weights: as
+    in `STCN`. Inference: the frame before is read as temporary memory, so every frame is encoded. Attributes: see `MemoryNetwork`.
     """
 
     similarity = staticmethod(dot_product)

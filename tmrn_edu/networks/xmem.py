@@ -91,11 +91,10 @@ class XMem(MemoryNetwork):
     """XMem with working and sensory memory: `XMem()` as released, `XMem.tiny()` small, either with any reader.
 
     `reader`: a module of `tmrn_edu.memory`; None is XMem's own, the space-time read by anisotropic L2 (published size: the 30 best memory
-    pixels at inference). `layout`, unless `parts` bring theirs:
-    what the decoder sees of the image beside readout and sensory memory. "released": the coarse feature
-    itself, the authors' weights. "supplement": a query value, by one more convolution behind the key encoder, as TMRN's supplement
-    describes XMem [S]; that it takes the coarse feature's place is our reading [ours]. The TMRN form (`XMem.tmrn`) uses it. Initial weights: as in
-    `STCN`. Attributes: see `MemoryNetwork`.
+    pixels at inference). `layout`, unless `parts` bring theirs: what the decoder sees of the image beside readout and sensory memory.
+    "released": the coarse feature itself, the authors' weights. "supplement": a query value, by one more convolution behind the key encoder,
+    as TMRN's supplement describes XMem [S]; that it takes the coarse feature's place is our reading [ours]. The TMRN form (`XMem.tmrn`)
+    uses it. Initial weights: as in `STCN`. Attributes: see `MemoryNetwork`.
     """
 
     similarity = staticmethod(anisotropic_l2)
