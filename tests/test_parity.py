@@ -15,12 +15,16 @@ from official import CASES, Record, joint_affinity, load_case, network_of, skip_
 
 import tmrn_edu as te
 from tmrn_edu.blocks import enlarge
-from tmrn_edu.inference import roll_out
-from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, hard_share
+from tmrn_edu.courses import find_recipe
+from tmrn_edu.data.clips import Batch
+from tmrn_edu.losses import dice_loss
 from tmrn_edu.masks import ODDS_EPS, pad_to_stride, soft_aggregation, soft_aggregation_logits, unpad
 from tmrn_edu.memory.affinity import softmax_over_memory
 from tmrn_edu.memory.similarity import anisotropic_l2
+from tmrn_edu.networks import XMem
 from tmrn_edu.official import official_names
+from tmrn_edu.train import clip_objective, curriculum, make_optimiser
+from tmrn_edu.training.objective import label_loss
 
 CASES_BY_NETWORK = {  # in this order, since two networks are kept at a time
     "gsfm": ("clip_o2",),
@@ -318,12 +322,6 @@ def stm_read(case) -> None:
 # ------------------------------------------------------------------ one step of training
 
 
-def frame_loss(result, labels, masks, hard: float, dice: bool) -> dict[str, torch.Tensor]:
-    """The terms of one frame, by the authors' names."""
-    terms = {"ce_loss" if dice else "loss": bootstrapped_cross_entropy(result.logits, labels, hard)}
-    return terms | ({"dice_loss": dice_loss(result.probabilities[:, 1:], masks)} if dice else {})
-
-
 def agrees_in_gradient(case, name: str, gradient: torch.Tensor, norm: float) -> None:
     """Within 2 % of the largest entry everywhere, or the norm within 1e-3."""
     difference, scale = case.difference(name, gradient)
@@ -333,23 +331,38 @@ def agrees_in_gradient(case, name: str, gradient: torch.Tensor, norm: float) -> 
     assert math.isclose(found, norm, rel_tol=1e-2), f"{name}: norm {found}, theirs {norm}"
 
 
+def recipe_of(case):
+    """The published recipe, and its step, that the authors' numbers are of. Its settings are used as they are."""
+    stage = "static" if case.meta["objects"] == 1 else "video"
+    return find_recipe(f"{case.meta['model']}_{stage}")
+
+
+def batch_of(case, slots: int) -> Batch:
+    """The case as a batch, with as many slots for objects as the recipe has; those that stay empty are marked so."""
+    masks = rearrange(case.object_masks, "t o H W -> 1 o t H W")
+    count = masks.shape[1]
+    padded = torch.cat([masks, masks.new_zeros(1, max(0, slots - count), *masks.shape[2:])], dim=1)
+    present = (torch.arange(padded.shape[1]) < count).float()
+    frames = rearrange(case.rgb, "t c H W -> 1 t c H W")
+    return Batch(frames, padded, tuple(range(frames.shape[1])), None if count == padded.shape[1] else present[None])
+
+
 def training_step(case) -> None:
-    """Losses, gradients and the first optimiser step of a clip: STCN by Adam, XMem by AdamW, both with their authors' settings."""
+    """Losses, gradients and the first optimiser step of a clip, by the recipe's own settings, objective, schedule and optimiser."""
     meta, losses = case.meta, case.meta["losses"]
-    xmem = meta["model"] == "xmem"
-    rgb, masks = rearrange(case.rgb, "t c H W -> 1 t c H W"), rearrange(case.object_masks, "t o H W -> 1 o t H W")
+    xmem, settings = meta["model"] == "xmem", recipe_of(case).settings
     with network_of(meta) as shared:
         network = copy.deepcopy(shared).train()
     network.deep_update_probability = meta["deep_update_prob"]
-    hard = hard_share(meta["it"], 20_000, 70_000, 0.15)
-    assert hard == pytest.approx(losses["p"], abs=1e-9)
+    stage = curriculum(settings, meta["it"])
+    assert stage.hard_pixels == pytest.approx(losses["p"], abs=1e-9)
+    assert stage.lr == pytest.approx(1e-5)
 
-    total, terms = 0.0, {}
-    for t, result in enumerate(roll_out(network, rgb, masks[:, :, 0]), start=1):
-        labels = case.index_masks[t : t + 1].long()
-        found = frame_loss(result, labels, masks[:, :, t], hard, dice=xmem)
-        terms |= {f"{term}_{t}": loss for term, loss in found.items()}
-        total = total + sum(found.values())
+    loss, results = clip_objective(network, batch_of(case, meta["objects"]), settings, stage)
+    names = {"cross_entropy": "ce_loss", "dice": "dice_loss"} if xmem else {"cross_entropy": "loss"}
+    assert loss.terms.keys() == names.keys()
+    terms = {f"{names[n]}_{t}": value for n, term in loss.terms.items() for t, value in enumerate(term, start=1)}
+    for t, result in enumerate(results, start=1):
         case.agrees(f"logits_{t}", result.logits, RECURRENT[meta["model"]])
         objects = result.probabilities[:, 1:]
         if xmem:
@@ -358,16 +371,14 @@ def training_step(case) -> None:
         case.agrees(f"mask_{t}", objects[:, :1], RECURRENT[meta["model"]])
         if meta["objects"] > 1:
             case.agrees(f"sec_mask_{t}", objects[:, 1:], RECURRENT[meta["model"]])
-    for term, loss in {**terms, "total_loss": total}.items():
-        assert loss.item() == pytest.approx(losses[term], rel=1e-5), term
+    for term, value in {**terms, "total_loss": loss.total}.items():
+        assert value.item() == pytest.approx(losses[term], rel=1e-5), term
     assert {*terms, "total_loss", "p"} == set(losses)
 
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    if xmem:
-        optimiser = torch.optim.AdamW(network.parameters(), lr=1e-5, weight_decay=0.05)
-    else:
-        optimiser = torch.optim.Adam(network.parameters(), lr=1e-5, weight_decay=1e-7)
-    total.backward()
+    optimiser = make_optimiser(network, settings)
+    assert isinstance(optimiser, torch.optim.AdamW if xmem else torch.optim.Adam)
+    loss.total.backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     without = [official_names(meta["model"], name)[0] for name, gradient in gradients.items() if gradient is None]
     assert without == meta["without_grad"]
@@ -396,10 +407,11 @@ def training_step(case) -> None:
 
 
 def losses_alone(case) -> None:
-    """Bootstrapped cross-entropy along its schedule, soft aggregation, and XMem's dice."""
+    """Bootstrapped cross-entropy along the recipe's schedule, soft aggregation, and XMem's dice."""
     logits, labels = case.full("logits_full"), case.full("target_full").long()
     case.agrees("aggregate", soft_aggregation(rearrange(case.full("aggregate_in_full"), "o H W -> 1 o H W"))[0], 1e-5)
-    objects = torch.stack([(labels == label).float() for label in (1, 2)], dim=1)
+    objects = torch.stack([(labels == label).float() for label in range(1, logits.shape[1])], dim=1)
+    every = find_recipe(f"{case.meta['model']}_video").settings
     for term, value in case.meta["losses"].items():
         if term == "dice":
             found = dice_loss(logits.softmax(dim=1)[:, 1:], objects)
@@ -407,10 +419,28 @@ def losses_alone(case) -> None:
             found = dice_loss(torch.zeros_like(objects), torch.zeros_like(objects))
         else:
             value, share = value
-            hard = hard_share(int(term.removeprefix("bootstrapped_ce@")), 20_000, 70_000, 0.15)
+            hard = curriculum(every, int(term.removeprefix("bootstrapped_ce@"))).hard_pixels
             assert hard == pytest.approx(share, abs=1e-9), term
-            found = bootstrapped_cross_entropy(logits, labels, hard)
+            found = label_loss(logits, objects, None, hard)
         assert found.item() == pytest.approx(value, rel=1e-5, abs=1e-6), term
+
+
+def test_an_empty_slot_changes_only_what_the_authors_average():
+    """A clip of two objects in XMem's three slots: the same logits and cross-entropy; dice is the mean over slots, of which one adds nothing."""
+    torch.manual_seed(0)
+    network = XMem.tiny().train()
+    network.deep_update_probability = 0.0
+    frames, masks = torch.rand(1, 3, 3, 32, 48), torch.zeros(1, 3, 3, 32, 48)
+    masks[:, 0, :, 4:14, 5:20], masks[:, 1, :, 16:30, 20:40] = 1, 1
+    settings = find_recipe("xmem_video").settings
+    two = Batch(frames, masks[:, :2], (0, 1, 2))
+    three = Batch(frames, masks, (0, 1, 2), present=torch.tensor([[1.0, 1.0, 0.0]]))
+    (one, some), (other, more) = (clip_objective(network, b, settings, curriculum(settings, 70_000)) for b in (two, three))
+    for a, b in zip(some, more, strict=True):
+        torch.testing.assert_close(a.logits, b.logits[:, :3], rtol=1e-4, atol=1e-4)
+        assert b.probabilities[:, 3].max() < 1e-5
+    torch.testing.assert_close(one.terms["cross_entropy"], other.terms["cross_entropy"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one.terms["dice"] * 2 / 3, other.terms["dice"], rtol=1e-3, atol=1e-4)
 
 
 CHECKS = {

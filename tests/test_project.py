@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tmrn_edu"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SEVEN = {"torch", "jupyterlab", "ipywidgets", "matplotlib", "numpy", "einops", "nbval"}
-COMMANDS = ("tour", "segment", "evaluate", "train", "networks")
+COMMANDS = ("tour", "segment", "evaluate", "train", "data", "networks")
 
 # A file imports only from files further up; the files of one folder may use each other, but never in a circle.
 ORDER = (
@@ -38,14 +38,17 @@ ORDER = (
     ("segmenter", "looking"),
     ("metrics",),
     ("evaluate_clips",),
-    ("train", "evaluate"),
+    ("evaluate",),
     ("viz",),
+    ("training",),
+    ("train",),
     ("segment_video",),
     ("report",),
     ("tour",),
     ("check",),
     ("nb",),
     ("recipes",),
+    ("courses",),
     ("commands",),
     ("__main__",),
 )

@@ -1,8 +1,10 @@
-"""Training: the curriculum, exact resumption, interruption, and a network that learns."""
+"""The training loop: what a run writes, exact resumption, interruption, numbers that are none, and a network that learns."""
 
 import csv
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.inference import roll_out
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
-from tmrn_edu.train import Recipe, TrainSettings, clip_loss, curriculum, train
+from tmrn_edu.train import Recipe, TrainSettings, clip_loss, train
 from tmrn_edu.weights import load
 
 SMALL = TrainSettings(steps=4, batch=2, frames=3, short_frames=2, clips=8, size=32, save_every=2)
@@ -39,11 +41,25 @@ class Stopping(SyntheticClips):
         super().__init__(SMALL.clips, size=(32, 32))
         self.clips, self.left = clips, after
 
-    def batch(self, *arguments):
-        if self.left == 0:
-            raise KeyboardInterrupt
-        self.left -= 1
-        return self.clips.batch(*arguments)
+    def sample(self, step, position, batch, *arguments):
+        if position == 0:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+        return self.clips.sample(step, position, batch, *arguments)
+
+
+def replace_frames(clip, frames):
+    return replace(clip, frames=frames)
+
+
+def files_of(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def metrics_of(out, but=()):
+    with (out / "metrics.csv").open() as file:
+        return [{name: value for name, value in row.items() if name not in but} for row in csv.DictReader(file)]
 
 
 def weights_of(path):
@@ -79,33 +95,22 @@ def test_gaps_stay_in_bounds():
 # ------------------------------------------------------------------ the loop
 
 
-def test_curriculum():
-    settings = TrainSettings(
-        steps=100, lr=1.0, final_lr=0.1, warm_up=0.1, short_share=0.4, hard_from=0.2, hard_pixels=0.25
-    )
-    stages = [curriculum(settings, step) for step in range(100)]
-    assert math.isclose(stages[0].lr, 0.1) and math.isclose(max(stage.lr for stage in stages), 1.0)
-    assert stages[10].lr == 1.0 and 0.1 <= stages[99].lr < 0.11
-    assert all(a.lr >= b.lr for a, b in zip(stages[10:], stages[11:], strict=False))
-    assert [(s.frames, s.max_gap) for s in (stages[39], stages[40])] == [(3, 1), (4, 2)]
-    assert stages[19].hard_pixels == 1.0 and 0.25 < stages[60].hard_pixels < 1.0
-    curriculum(TrainSettings(steps=1), 0)
-
-
 def test_what_a_run_writes(tmp_path, clips):
     out = tmp_path / "run"
     path = train(recipe(), out, progress=False, data=clips)
     assert path == out / "network.safetensors"
-    assert sorted(file.name for file in out.iterdir()) == [
-        "checkpoint.pt",
-        "log.csv",
-        "network.safetensors",
-        "run.json",
-    ]
-    rows = list(csv.DictReader((out / "log.csv").open()))
-    assert [row["step"] for row in rows] == ["0", "1", "2", "3"] and all(
-        math.isfinite(float(row["loss"])) for row in rows
-    )
+    events = [f"events.out.tfevents.{step:010d}.tmrn_edu" for step in (1, 3)]
+    assert files_of(out) == sorted(["checkpoint.pt", "metrics.csv", "network.safetensors", "run.json", *events])
+    rows = metrics_of(out)
+    assert [row["step"] for row in rows] == ["0", "1", "2", "3"]
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    for row in rows:  # terms are means over frames, and so is the loss of these settings
+        terms = sum(float(row[name]) for name in ("cross_entropy", "dice", "readout_mask"))
+        assert float(row["loss"]) == pytest.approx(terms, rel=1e-5)
+    assert [row["frames"] for row in rows] == ["2", "2", "3", "3"] and float(rows[-1]["seconds"]) > 0
+    run = json.loads((out / "run.json").read_text())
+    assert run["recipe"] == "small" and run["settings"]["steps"] == 4
+    assert {"devices", "versions", "commit", "command"} <= run["about"].keys()
     for name, tensor in weights_of(path).items():
         assert torch.isfinite(tensor).all(), name
     with pytest.raises(InputError, match="already holds a run; choose another folder, or continue it with --resume"):
@@ -116,39 +121,103 @@ def test_what_a_run_writes(tmp_path, clips):
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, clips, reader):
     whole = weights_of(train(recipe(reader), tmp_path / "whole", progress=False, data=clips))
     out = tmp_path / "parts"
-    with pytest.raises(KeyboardInterrupt, match="stopped at step 3; continue with --resume from .*checkpoint.pt"):
+    with pytest.raises(KeyboardInterrupt, match="stopped before step 3; continue with --resume from .*parts"):
         train(recipe(reader), out, progress=False, data=Stopping(clips, 3))
-    assert sorted(file.name for file in out.iterdir()) == [
-        "checkpoint.pt",
-        "log.csv",
-        "run.json",
-    ]  # nothing half-written
     torch.manual_seed(99)  # another process has another history
     parts = weights_of(train(recipe(reader), out, resume=True, progress=False, data=clips))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
-    logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "parts")]
-    assert logs[0] == logs[1]
+    assert metrics_of(tmp_path / "whole", but="seconds") == metrics_of(out, but="seconds")
     before = build(0, reader).state_dict()
     assert any(not torch.equal(before[name], whole[name]) for name in whole)
 
 
-def test_interrupted_before_the_first_checkpoint(tmp_path, clips):
-    with pytest.raises(KeyboardInterrupt, match="stopped at step 1; no checkpoint in .* yet, begin again"):
-        train(recipe(), tmp_path, progress=False, data=Stopping(clips, 1))
-    with pytest.raises(InputError, match="nothing to resume in .*: expected checkpoint.pt and run.json"):
-        train(recipe(), tmp_path, resume=True, progress=False, data=clips)
-    train(recipe(steps=1), tmp_path, progress=False, data=clips)  # the folder is free
+def test_interrupted_before_the_first_step(tmp_path, clips):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt, match="stopped before step 0; continue with --resume"):
+        train(recipe(), out, progress=False, data=Stopping(clips, 0))
+    assert files_of(out) == ["run.json"]
+    parts = weights_of(train(recipe(), out, resume=True, progress=False, data=clips))
+    whole = weights_of(train(recipe(), tmp_path / "whole", progress=False, data=clips))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with pytest.raises(InputError, match="nothing to resume in .*: expected run.json"):
+        train(recipe(), tmp_path / "nowhere", resume=True, progress=False, data=clips)
+
+
+def test_what_is_recorded_may_change_when_a_run_goes_on(tmp_path, clips):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), out, progress=False, data=Stopping(clips, 1))
+    train(recipe(save_every=3, log_every=2, sample_every=2), out, resume=True, progress=False, data=clips)
+    assert [row["step"] for row in metrics_of(out)] == ["0", "1", "3"]  # the last line is of two steps
+    assert files_of(out / "samples") == ["00000002.png"]
+    train(recipe(), out, resume=True, progress=False, data=clips)  # a finished run stays as it is
+
+
+def test_an_error_on_the_way_loses_nothing(tmp_path, clips):
+    class Broken(SyntheticClips):
+        def sample(self, step, *arguments):
+            if step == 3:
+                raise InputError("frame 00007.jpg is cut off")
+            return clips.sample(step, *arguments)
+
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="00007.jpg is cut off"):
+        train(recipe(), out, progress=False, data=Broken(SMALL.clips, size=(32, 32)))
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 3
+    parts = weights_of(train(recipe(), out, resume=True, progress=False, data=clips))
+    whole = weights_of(train(recipe(), tmp_path / "whole", progress=False, data=clips))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_parts_of_a_batch_add_up(tmp_path, clips):
+    whole = weights_of(train(recipe(steps=2, lr=1e-3), tmp_path / "1", progress=False, data=clips))
+    parts = weights_of(train(recipe(steps=2, lr=1e-3, accumulate=2), tmp_path / "2", progress=False, data=clips))
+    one, other = metrics_of(tmp_path / "1"), metrics_of(tmp_path / "2")
+    for name in ("loss", "gradient_norm"):
+        assert [float(row[name]) for row in one] == pytest.approx([float(row[name]) for row in other], rel=1e-3)
+    close = [torch.isclose(whole[name], parts[name], atol=3e-4).float().mean() for name in whole]
+    assert torch.stack(close).mean() > 0.95
+    with pytest.raises(InputError, match=r"a batch has 2 clips, expected a multiple of 3 \(1 processes x 3 parts\)"):
+        train(recipe(accumulate=3), tmp_path / "3", progress=False, data=clips)
+
+
+def test_workers_change_nothing(tmp_path, clips):
+    none = weights_of(train(recipe(steps=2), tmp_path / "0", progress=False, data=clips))
+    two = weights_of(train(recipe(steps=2, workers=2), tmp_path / "2", progress=False, data=clips))
+    assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+class Drawing(SpaceTimeReader):
+    """A reader that draws random numbers in training, as dropout does."""
+
+    def score(self, frame, query, centre, gap):
+        score = super().score(frame, query, centre, gap)
+        return score * (0.9 + 0.2 * torch.rand(())) if self.training else score
+
+
+def test_random_numbers_of_a_reader_go_on_where_they_were(tmp_path, clips):
+    whole = tmp_path / "whole"
+    train(recipe(Drawing), whole, progress=False, data=clips)
+    out = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(Drawing), out, progress=False, data=Stopping(clips, 2))
+    torch.manual_seed(77)
+    before = torch.get_rng_state()
+    train(recipe(Drawing), out, resume=True, progress=False, data=clips)
+    assert torch.equal(before, torch.get_rng_state())  # the caller's random numbers stay as they are
+    assert metrics_of(whole, but="seconds") == metrics_of(out, but="seconds")
 
 
 def test_interrupted_while_writing(tmp_path, clips, monkeypatch):
     train(recipe(steps=2), tmp_path, progress=False, data=clips)
+    (tmp_path / "network.safetensors").unlink()
     kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
-    def interrupted(state, path):
-        path.write_bytes(b"half")
+    def interrupted(*arguments):
+        Path(arguments[1]).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", interrupted)
+    monkeypatch.setattr("tmrn_edu.weights.save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(recipe(steps=2), tmp_path, resume=True, progress=False, data=clips)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept
@@ -172,8 +241,29 @@ def test_a_loss_that_is_not_finite(tmp_path, clips):
         torch.nn.init.constant_(network.decoder.pred.bias, torch.nan)
         return network
 
-    with pytest.raises(FloatingPointError, match="loss at step 0 is nan, expected a finite number"):
-        train(Recipe("broken", broken, SMALL), tmp_path, progress=False, data=clips)
+    out = tmp_path / "stops"
+    with pytest.raises(
+        FloatingPointError, match="loss at step 0 is nan, expected a finite number; clips: .+; the batch is in"
+    ):
+        train(Recipe("broken", broken, SMALL), out, progress=False, data=clips)
+    assert files_of(out) == ["bad_batch_0.pt", "run.json"]
+    batch = torch.load(out / "bad_batch_0.pt", weights_only=True)
+    assert batch["frames"].shape == (2, 2, 3, 32, 32) and len(batch["names"]) == 2
+
+
+def test_steps_without_a_number_are_skipped_if_asked(tmp_path, clips):
+    class Dark(SyntheticClips):
+        """Clips of which one has no number in it."""
+
+        def sample(self, step, position, *arguments):
+            clip = clips.sample(step, position, *arguments)
+            return replace_frames(clip, clip.frames * torch.nan) if (step, position) == (1, 1) else clip
+
+    data = Dark(SMALL.clips, size=(32, 32))
+    path = train(recipe(non_finite="skip"), tmp_path / "run", progress=False, data=data)
+    assert all(p.isfinite().all() for p in load(path).parameters())
+    rows = metrics_of(tmp_path / "run")
+    assert [row["step"] for row in rows] == ["0", "2", "3"] and [row["skipped"] for row in rows] == ["0", "1", "1"]
 
 
 def test_sizes_that_are_no_multiples_of_the_stride(tmp_path):
@@ -187,7 +277,7 @@ def test_a_tiny_network_overfits_one_clip(clips, reader):
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
     for _ in range(40):
         results = roll_out(network, batch.frames, batch.object_masks[:, :, 0], batch.indices)
-        loss = clip_loss(network, results, batch, SMALL, 1.0)
+        loss = clip_loss(network, results, batch, SMALL, 1.0).total
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

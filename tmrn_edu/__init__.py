@@ -29,7 +29,7 @@ _HOME = {
 }  # fmt: skip
 _FILES = (
     "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "folding", "imagenet", "inference", "looking", "losses", "masks",
-    "memory", "metrics", "networks", "official", "segmenter", "train", "viz", "weights",
+    "memory", "metrics", "networks", "official", "segmenter", "train", "training", "viz", "weights",
 )  # fmt: skip
 __all__ = sorted([*_HOME, *_FILES])
 

@@ -1,6 +1,6 @@
 """The command line: parses, calls one function of `commands.py`, prints. Results go to stdout, progress and errors to stderr.
 
-Exit status: 0; 2 with one line for input that cannot be used; 130 for Ctrl-C.
+Exit status: 0; 2 with one line for input that cannot be used; 130 for Ctrl-C, 143 for SIGTERM.
 """
 
 import argparse
@@ -26,12 +26,12 @@ def main(argv: list[str] | None = None) -> int:
 
         from tmrn_edu import commands  # here: torch takes seconds, and help should not
 
-        getattr(commands, f"run_{arguments.command}")(arguments)
+        status = getattr(commands, f"run_{arguments.command}")(arguments)
         sys.stdout.flush()
-        return 0
+        return status or 0
     except KeyboardInterrupt as stop:
         print(f"{name}: {str(stop) or 'interrupted; nothing was left half-written'}", file=sys.stderr)
-        return INTERRUPTED
+        return getattr(stop, "status", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as `head` does: nobody to tell
         _silence_stdout()
         return PIPE_CLOSED
@@ -79,6 +79,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _add_segment(commands)
     _add_evaluate(commands)
     _add_train(commands, with_settings=argv[:1] == ["train"])
+    _add_data(commands)
     _add_networks(commands)
     if argv and argv[0] in commands.choices:
         _check_options(commands.choices[argv[0]], argv[1:])
@@ -105,6 +106,11 @@ def _command(commands, name, does, examples, epilog=EPILOG):
 
 def _check_options(parser: Parser, argv: list[str]) -> None:
     """An option that does not exist is named with its nearest relatives, before anything else is found missing."""
+    for action in parser._actions:  # of `tmrn-edu data`, the options are those of `check` or `get`
+        if isinstance(action, argparse._SubParsersAction):
+            if argv and argv[0] in action.choices:
+                _check_options(action.choices[argv[0]], argv[1:])
+            return
     known = [option for action in parser._actions for option in action.option_strings]
     for word in argv:
         option = word.split("=")[0]
@@ -134,6 +140,27 @@ def _number(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} given, expected a number, at least 0")
     return number
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected true or false")
+    return text.lower() == "true"
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(_number(part) for part in text.split(",") if part)
+
+
+def _pairs(text: str) -> tuple[tuple[float, int], ...]:
+    pairs = [part.split(":") for part in text.split(",") if part]
+    if any(len(pair) != 2 for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected share:gap,share:gap such as 0:5,0.1:10")
+    return tuple((_number(share), _whole(1)(gap)) for share, gap in pairs)
+
+
+def _shown(default) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default) if default != () else "none"
 
 
 def _add_tour(commands):
@@ -199,28 +226,64 @@ def _add_evaluate(commands):
 
 def _add_train(commands, with_settings):
     examples = (
-        "  tmrn-edu train tmrn_stcn_tiny --out runs/mine\n"
-        "  tmrn-edu train tmrn_stcn_tiny --out runs/quick --steps=20 --lr=1e-3\n"
-        "  tmrn-edu train tmrn_stcn_tiny --out runs/mine --resume"
+        "  tmrn-edu train stcn_small                                      both stages in small, minutes on a CPU\n"
+        "  tmrn-edu train tmrn_stcn_small --data DAVIS synthetic:300 --out runs/mine --steps=500\n"
+        "  tmrn-edu train tmrn_stcn_small --out runs/mine --resume\n"
+        "  tmrn-edu train stcn_video --data DAVIS YOUTUBE --init stcn.pth --reader trajectory --device cuda --devices 2"
     )
-    does = "train a recipe's network, from nothing or from its last checkpoint"
+    does = "train a recipe's network, from its first weights or from its last checkpoint"
     command = _command(commands, "train", does, examples)
     add = command.add_argument
-    add("recipe", metavar="RECIPE", help="a file of tmrn_edu/recipes, by name; a wrong name lists them")
+    add("recipe", metavar="RECIPE", help="a recipe of tmrn_edu/recipes, by name; a wrong name lists them")
+    sources = (
+        "folders of still images or videos (see tmrn-edu data check), or synthetic:COUNT (the recipe's own, if any)"
+    )
+    add("--data", nargs="+", default=[], metavar="ROOT", help=sources)
     add("--out", metavar="DIR", help="folder of the run (runs/RECIPE)")
     add("--resume", action="store_true", help="continue the run that is in DIR")
+    first = (
+        "first weights: a file of a run or of the authors, imagenet, imagenet:FOLDER, or none (what the recipe says)"
+    )
+    add("--init", metavar="FILE", help=first)
+    reader = "put another reader into the network: space-time, paper, warm, chained; trajectory is warm, which begins as a space-time read"
+    add("--reader", metavar="NAME", help=reader)
     _add_device(add)
+    add("--devices", type=_whole(1), default=1, metavar="N", help="processes on this machine, one a GPU (%(default)s)")
+    add("--nodes", type=_whole(1), default=1, metavar="N", help="machines, under torchrun or Slurm (%(default)s)")
     if not with_settings:  # they live beside the training loop, which takes seconds to import
         return
-    from tmrn_edu.train import TrainSettings
+    from tmrn_edu.training.settings import TrainSettings
 
     group = command.add_argument_group("settings", "any field of TrainSettings; what is not given is the recipe's")
     for field in TrainSettings.__dataclass_fields__.values():
         names = dict.fromkeys(f"--{name}" for name in (field.name.replace("_", "-"), field.name))
-        least = 0 if field.name == "seed" else 1
-        kind = _whole(least) if field.type is int else _number
-        shown = {"metavar": field.type.__name__, "help": f"{field.metadata['meaning']} ({field.default})"}
-        group.add_argument(*names, dest=f"setting {field.name}", type=kind, **shown)
+        kinds = {int: _whole(field.metadata["least"]), float: _number, bool: _yes_or_no, str: str}
+        kind = kinds.get(field.type, _pairs if field.name == "gaps" else _numbers)
+        metavar = {int: "N", float: "X", bool: "true|false"}.get(
+            field.type, "|".join(field.metadata["choices"]) or "X,X"
+        )
+        meaning = f"{field.metadata['meaning']} ({_shown(field.default)})"
+        group.add_argument(*names, dest=f"setting {field.name}", type=kind, metavar=metavar, help=meaning)
+
+
+def _add_data(commands):
+    examples = "  tmrn-edu data check DAVIS\n  tmrn-edu data get davis2017 --out data"
+    command = _command(commands, "data", "check data sets for training, or download one", examples)
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    does = (
+        "say which layout a folder has, count what is in it, and name every broken file (exit status 2 if there is one)"
+    )
+    check = _command(actions, "check", does, "  tmrn-edu data check DAVIS --full").add_argument
+    check(
+        "root",
+        metavar="ROOT",
+        help="a folder of still images with masks, of DAVIS, of YouTube-VOS, or of several of them",
+    )
+    check("--full", action="store_true", help="decode every file, not only its header and its end")
+    does = "download a data set, where there is a network: continues where it broke off, and compares checksums"
+    get = _command(actions, "get", does, "  tmrn-edu data get davis2017 --out data").add_argument
+    get("name", metavar="NAME", help="davis2017, for example; a wrong name lists them")
+    get("--out", default="data", metavar="DIR", help="folder that the data set goes into (%(default)s)")
 
 
 def _add_networks(commands):

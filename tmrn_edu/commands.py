@@ -3,22 +3,21 @@
 `__main__.py` says which arguments there are; it imports this file, and with it torch, only to run a command.
 """
 
-import importlib
-import json
-import pkgutil
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from tmrn_edu import recipes
+from tmrn_edu.courses import RUNS, SCORES, find_recipe, is_first_process, run_recipe
+from tmrn_edu.data.check_files import check
+from tmrn_edu.data.download import get
 from tmrn_edu.errors import InputError
 from tmrn_edu.evaluate import evaluate, write_json
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official
 from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
-from tmrn_edu.train import Recipe, TrainSettings, show_progress, train
+from tmrn_edu.train import show_progress
+from tmrn_edu.training.run_folder import METRICS
 from tmrn_edu.weights import is_export, list_networks, load
 
 
@@ -90,24 +89,35 @@ def run_train(arguments: Namespace) -> None:
     recipe = find_recipe(arguments.recipe)
     settings = {key.split()[1]: value for key, value in vars(arguments).items() if key.startswith("setting ")}
     given = {name: value for name, value in settings.items() if value is not None}
-    out = Path("runs") / recipe.name if arguments.out is None else Path(arguments.out)
-    begun = settings_of_run(out) if arguments.resume else {}  # a run goes on as it began
-    recipe = replace(recipe, settings=replace(recipe.settings, **begun | given))
-    device = find_device(arguments.device)
-    try:
-        path = train(recipe, out, resume=arguments.resume, device=device, progress=show_progress())
-    except ValueError as error:  # settings that do not go together, such as more frames than a clip has
-        raise InputError(str(error)) from error
-    print(f"{recipe.name}: {recipe.settings.steps} steps, log in {out / 'log.csv'}\n{path}")
+    out = RUNS / recipe.name if arguments.out is None else Path(arguments.out)
+    path = run_recipe(
+        recipe,
+        out,
+        roots=arguments.data,
+        init=arguments.init,
+        reader=arguments.reader,
+        resume=arguments.resume,
+        options=given,
+        device=find_device(arguments.device),
+        devices=arguments.devices,
+        nodes=arguments.nodes,
+        progress=show_progress(),
+    )
+    if not is_first_process():
+        return
+    print(f"{recipe.name}: numbers in {path.parent / METRICS}\n{path}")
+    if (out / SCORES).exists():
+        print((out / SCORES).read_text().strip())
 
 
-def settings_of_run(out: Path) -> dict:
-    """The settings with which a run folder was begun, those that this version knows; none where there is no run, which `train` then says."""
-    try:
-        settings = json.loads((out / "run.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return {name: value for name, value in settings.items() if name in TrainSettings.__dataclass_fields__}
+def run_data(arguments: Namespace) -> int:
+    """`tmrn-edu data check` and `tmrn-edu data get`; 2 where something is broken."""
+    if arguments.action == "get":
+        print(get(arguments.name, arguments.out, progress=show_progress()).text())
+        return 0
+    report = check(arguments.root, full=arguments.full, progress=show_progress())
+    print(report.text())
+    return 0 if report.ok else 2
 
 
 def run_networks(arguments: Namespace) -> None:
@@ -186,13 +196,3 @@ def masks_by_frame(words: list[str]) -> dict[int, str]:
             )
         masks[index] = path
     return masks
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe of that name; a network's name, with dashes, will do. Raises InputError listing those there are."""
-    modules = [info.name for info in pkgutil.iter_modules(recipes.__path__)]
-    modules = {module: importlib.import_module(f"{recipes.__name__}.{module}") for module in modules}
-    found = {module: content.RECIPE for module, content in modules.items() if hasattr(content, "RECIPE")}
-    if name.replace("-", "_") not in found:
-        raise InputError(f"there is no recipe {name!r}; there are {', '.join(found)}")
-    return found[name.replace("-", "_")]

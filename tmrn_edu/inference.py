@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tmrn_edu.decoder import Decoded
 from tmrn_edu.masks import Padding, pad_to_stride, soft_aggregation_logits, unpad
 from tmrn_edu.memory.readers import Readout
-from tmrn_edu.memory.working import MemoryFrame
+from tmrn_edu.memory.working import FrameIndex, MemoryFrame, pick_frames
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,18 @@ def segment_frame(
     network: nn.Module,
     frames: Float[Tensor, "b 3 H W"],
     memories: Sequence[Sequence[MemoryFrame]],
-    index: int,
+    index: FrameIndex,
     insides: bool = False,
     sensory: Float[Tensor, "b o cs h w"] | None = None,
+    present: Float[Tensor, "b o"] | None = None,
 ) -> FrameSegmentation:
     """Masks of one frame, from memory.
 
     encode -> read -> decode -> sigmoid -> soft aggregation. Frames: RGB in [0, 1], any size (padded to the network's stride and cut
     back). `memories`: one list of memory frames per group of objects; objects are numbered through the groups. `index`: the frame's number
     in its video. `sensory`: XMem's state after the frame before; `network.update_sensory` makes the next one of it and of `decoded`.
-    Source: STM, section 3; the same for STCN, XMem and GSFM.
+    `present`: in training, where clips of a batch may have fewer objects than there are slots, 1 for slots that are filled; the others'
+    probabilities become 0. Source: STM, section 3; the same for STCN, XMem and GSFM.
     """
     padded, padding = pad_frames(network, frames)
     features = network.encode(padded)
@@ -77,7 +80,10 @@ def segment_frame(
     object_logits = decoded.logits.to(
         torch.promote_types(decoded.logits.dtype, torch.float32)
     )  # half rounds 1 - 1e-7 to 1
-    padded_logits = soft_aggregation_logits(object_logits.sigmoid())
+    object_probabilities = object_logits.sigmoid()
+    if present is not None:
+        object_probabilities = object_probabilities * rearrange(present, "b o -> b o 1 1")
+    padded_logits = soft_aggregation_logits(object_probabilities)
     logits = unpad(padded_logits, padding)
     if network.rules.pad_first:  # the padding is cut off, and comes back as zeros
         memory_masks = pad_masks(network, logits.softmax(dim=1)[:, 1:])
@@ -90,7 +96,7 @@ def memorize_frame(
     network: nn.Module,
     frames: Float[Tensor, "b 3 H W"],
     object_masks: Float[Tensor, "b o Hm Wm"],
-    index: int,
+    index: FrameIndex,
     exact: bool = False,
     features: object | None = None,
 ) -> MemoryFrame:
@@ -110,25 +116,34 @@ def roll_out(
     network: nn.Module,
     frames: Float[Tensor, "b t 3 H W"],
     first_masks: Float[Tensor, "b o H W"],
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | Int[Tensor, "b t"] | None = None,
     memory_masks: Float[Tensor, "b o t H W"] | None = None,
     generator: torch.Generator | None = None,
+    present: Float[Tensor, "b o"] | None = None,
+    references: Int[Tensor, "b t r"] | None = None,
 ) -> list[FrameSegmentation]:
     """Segments frames 1.. of a batch of clips; every frame joins the memory. What training differentiates.
 
     Frame 0 is memorized with `first_masks`, every later one with its own prediction, or with `memory_masks` where given (what a read is worth
-    when the memory is clean). `indices`: video frame numbers, 0.. if None. XMem's sensory memory is updated by every decoded frame, and
+    when the memory is clean). `indices`: video frame numbers, 0.. if None; `b t` where every clip has its own. `present`: as in
+    `segment_frame`. `references`: frame t > r reads, in clip b, only the r frames references[b, t] of those before it (XMem's training); None:
+    all of them. Both index tensors lie on the CPU. XMem's sensory memory is updated by every decoded frame, and
     deeply by the first one and, in training, by each later one with the network's `deep_update_probability` (drawn from
     `generator`, one of the CPU); in evaluation by every `memory_every`-th. Source: STCN's and XMem's training.
     """
-    indices = range(frames.shape[1]) if indices is None else indices
+    if indices is None:
+        indices = range(frames.shape[1])
+    elif isinstance(indices, Tensor):
+        indices = rearrange(indices, "b t -> t b")
     features = network.encode(pad_frames(network, frames[:, 0])[0])
     memory = [memorize_frame(network, frames[:, 0], first_masks, indices[0], exact=True, features=features)]
     sensory = network.start_sensory(features.key, first_masks.shape[1])
     sensory = network.deep_update(sensory, memory[0])
     results = []
     for t in range(1, frames.shape[1]):
-        result = segment_frame(network, frames[:, t], [memory], indices[t], sensory=sensory)
+        picked = references is not None and t > references.shape[2]
+        read = pick_frames(memory, references[:, t]) if picked else memory
+        result = segment_frame(network, frames[:, t], [read], indices[t], sensory=sensory, present=present)
         results.append(result)
         if t + 1 < frames.shape[1]:
             given = memory_masks is not None

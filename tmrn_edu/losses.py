@@ -1,5 +1,6 @@
 """Training losses: bootstrapped cross-entropy, dice, and the auxiliary loss on the mask that is read out."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from jaxtyping import Float, Int
@@ -53,4 +54,7 @@ def readout_mask_loss(mask_read: Float[Tensor, "b o h w"], object_masks: Float[T
     """
     cell = object_masks.shape[-1] // mask_read.shape[-1]
     truth = reduce(object_masks, "b o (h dy) (w dx) -> b o h w", "mean", dy=cell, dx=cell)
-    return F.binary_cross_entropy(mask_read.clamp(1e-3, 1 - 1e-3), truth)
+    read = mask_read.clamp(1e-3, 1 - 1e-3)
+    unknown = read.isnan()  # PyTorch would raise, on a GPU fatally; a training loop wants to see a loss that is no number
+    loss = F.binary_cross_entropy(torch.where(unknown, 0.5, read), truth)
+    return torch.where(unknown.any(), torch.nan, loss)

@@ -1,112 +1,43 @@
 """The training loop, plainly: roll the network out over a few frames of several clips, compare, step.
 
-The forward pass is `inference.roll_out`, the very step that segments videos. Every batch is a pure function of (seed, step), so a checkpoint
-needs the weights, the optimiser and the step number, and a resumed run ends with exactly the weights of an unbroken one.
+The forward pass is `inference.roll_out`, the very step that segments videos. Every batch and every draw is a pure function of (seed, step), so a
+checkpoint needs the weights, the optimiser and the step number, and a resumed run ends with exactly the weights of an unbroken one. Devices,
+processes and mixed precision are Lightning Fabric's; the loop does not know how many there are. The parts lie in `tmrn_edu/training/`.
 """
 
-import csv
-import json
-import math
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn as nn
+from einops import rearrange
+from torch import nn
 from tqdm.auto import tqdm
 
-from tmrn_edu.data.clips import VIDEO_LENGTH, Batch, SyntheticClips
+from tmrn_edu.data.clips import Batch, SyntheticClips
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
-from tmrn_edu.inference import FrameSegmentation, roll_out
-from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, hard_share, readout_mask_loss
-from tmrn_edu.masks import pad_to_stride
+from tmrn_edu.training.held_out import score_videos
+from tmrn_edu.training.loading import batch_number, batches
+from tmrn_edu.training.objective import ClipObjective, Parcel, clip_loss, clip_objective, make_optimiser
+from tmrn_edu.training.run_folder import NETWORK, RunFolder, about_run
+from tmrn_edu.training.schedule import Stage, curriculum
+from tmrn_edu.training.settings import Course, Recipe, TrainSettings, setting
+from tmrn_edu.training.start import start_from
+from tmrn_edu.training.stopping import Stopped, StopRequest
+from tmrn_edu.viz.overlays import clip_picture
 from tmrn_edu.weights import describe, export
 
+__all__ = [
+    "ClipObjective", "Course", "Recipe", "Stage", "Stopped", "TrainSettings", "clip_loss", "clip_objective", "curriculum",
+    "make_optimiser", "setting", "show_progress", "train",
+]  # fmt: skip
 
-def setting(default, meaning: str):
-    """A field of `TrainSettings` with what it means, which `tmrn-edu train --help` shows too."""
-    return field(default=default, metadata={"meaning": meaning})
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a training run can be told. Steps are optimiser steps; shares are of all steps."""
-
-    steps: int = setting(800, "length of the run")
-    batch: int = setting(8, "clips per step")
-    lr: float = setting(2e-3, "AdamW's learning rate after warm-up; cosine to `final_lr` of it")
-    final_lr: float = setting(0.03, "share of the learning rate at the end")
-    warm_up: float = setting(0.05, "share of the steps in which the learning rate rises linearly")
-    weight_decay: float = setting(1e-4, "AdamW's")
-    clip_gradient: float = setting(5.0, "largest norm of the whole gradient")
-    frames: int = setting(4, "frames per clip, given one included")
-    short_frames: int = setting(3, "frames per clip in the first `short_share` of the steps")
-    short_share: float = setting(0.4, "share of the steps with short clips")
-    max_gap: int = setting(2, "largest frame gap; 1 in the first `short_share` of the steps")
-    hard_pixels: float = setting(0.25, "bootstrapped cross-entropy: final share of hard pixels, reached at the end")
-    hard_from: float = setting(0.15, "share of the steps with plain cross-entropy")
-    dice: float = setting(0.5, "weight of the dice loss")
-    readout_mask: float = setting(1.0, "weight of the auxiliary loss on the read-out mask, for networks that have one")
-    clips: int = setting(2400, "synthetic videos to draw from")
-    size: int = setting(96, "their height and width in pixels")
-    seed: int = setting(0, "of the weights' initialisation and of the batches")
-    save_every: int = setting(100, "steps between checkpoints")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One run: what is trained, and how. Every file in `recipes/` defines one as RECIPE."""
-
-    name: str
-    build: Callable[[int], nn.Module]  # seed -> network with its initial weights
-    settings: TrainSettings
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the curriculum asks for at one step."""
-
-    lr: float
-    frames: int
-    max_gap: int
-    hard_pixels: float
-
-
-def curriculum(settings: TrainSettings, step: int) -> Stage:
-    """Learning rate, clip length, frame gaps and share of hard pixels at a step.
-
-    Clips start short with neighbouring frames and get longer with wider gaps (STCN and XMem widen gaps in the same spirit); the learning rate
-    warms up linearly and falls as a cosine. Source: ours for the small networks.
-    """
-    warm = max(1, round(settings.warm_up * settings.steps))
-    progress = max(0.0, (step - warm) / max(1, settings.steps - warm))
-    cosine = settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-    short = step < settings.short_share * settings.steps
-    return Stage(
-        lr=settings.lr * min(1.0, (step + 1) / warm) * cosine,
-        frames=settings.short_frames if short else settings.frames,
-        max_gap=1 if short else settings.max_gap,
-        hard_pixels=hard_share(step, round(settings.hard_from * settings.steps), settings.steps, settings.hard_pixels),
-    )
-
-
-def clip_loss(
-    network: nn.Module, results: list[FrameSegmentation], batch: Batch, settings: TrainSettings, hard_pixels: float
-) -> torch.Tensor:
-    """Mean over the segmented frames of bootstrapped cross-entropy + dice + the auxiliary loss on the read-out mask."""
-    losses = []
-    for t, result in enumerate(results, start=1):
-        truth = batch.object_masks[:, :, t]
-        labels = torch.where(truth.amax(dim=1) > 0, truth.argmax(dim=1) + 1, 0)
-        loss = bootstrapped_cross_entropy(result.logits, labels, hard_pixels)
-        loss = loss + settings.dice * dice_loss(result.probabilities[:, 1:], truth)
-        if network.mask_channels and settings.readout_mask:
-            on_grid, _ = pad_to_stride(truth, network.stride)  # as the frame was, whose key's grid this is
-            loss = loss + settings.readout_mask * readout_mask_loss(network.readout_mask(result.readouts[0]), on_grid)
-        losses.append(loss)
-    return torch.stack(losses).mean()
+BAD_BATCH = "bad_batch_{step}.pt"
 
 
 def train(
@@ -115,126 +46,269 @@ def train(
     resume: bool = False,
     device: str | torch.device = "cpu",
     progress: bool = True,
-    data: SyntheticClips | None = None,
+    data=None,
+    devices: int = 1,
+    nodes: int = 1,
+    init: str | Path | None = None,
+    held_out: Mapping[str, Sequence] | None = None,
+    about: Mapping | None = None,
 ) -> Path:
     """Trains a recipe's network; returns the path of the weights, `out/network.safetensors`.
 
-    Into `out` go the settings, a log (`log.csv`: step, loss, learning rate), a checkpoint every `save_every` steps, and at the end the weights.
-    Every file appears whole or not at all. `resume=True` continues from the checkpoint, to the same weights as an unbroken run.
-    `data`: clips to share between runs. Raises InputError when `out` already holds another run, or nothing to resume from; FloatingPointError
-    when the loss is not finite; before anything is written, InputError for settings that do not go together and for a reader that a weight
-    file could not describe (`weights.describe`). Source: ours.
+    Into `out` goes what `training/run_folder.py` lists; every file appears whole or not at all. A checkpoint is written every `save_every` steps, and
+    when the run is asked to stop (Ctrl-C, SIGTERM) or fails.
+    `resume=True` continues from the last one, on a CPU to the same bits as
+    an unbroken run. `data`: a set of training clips (`data.clips.SyntheticClips`, `data.video_clips.VideoClips`), the recipe's own
+    synthetic clips if None; `about`: what else `run.json` should say of the run, "data" in words.
+    `devices`, `nodes`: processes on this machine and machines; each takes its share of every
+    batch. `init`: first weights, see `training.start.start_from`. `held_out`: videos by set, to be scored every `score_every` steps.
+
+    Raises InputError when `out` already holds another run, or nothing to resume; before anything is written, InputError for
+    settings that do not go together, weights that do not fit, and for a reader that a weight file could not describe; FloatingPointError when the
+    loss is no finite number; Stopped, a KeyboardInterrupt, when it was asked to stop. Source: ours.
     """
-    settings, out = recipe.settings, Path(out)
+    settings = recipe.settings
     torch.set_flush_denormal(True)
-    network = recipe.build(settings.seed).to(device).train()
-    describe(network)
-    _check_settings(settings, data)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    first = _open_run(out, recipe, network, optimiser, resume)
     data = SyntheticClips(settings.clips, size=(settings.size, settings.size), seed=0) if data is None else data
-    rows = _read_log(out / "log.csv", first)
-    step = first
-    try:
-        bar = tqdm(
-            range(first, settings.steps),
-            desc=recipe.name,
-            unit="step",
-            disable=not progress,
-            initial=first,
-            total=settings.steps,
+    check_settings(settings, data, devices * nodes)
+    fabric = make_fabric(device, devices, nodes, settings.precision)
+    with torch.random.fork_rng(devices=[]):
+        network, folder = recipe.build(settings.seed), RunFolder(out, recipe)
+        describe(network)
+        if not (resume and folder.has_checkpoint):
+            start_from(network, "none" if init is None else init, recipe.grows)
+        run = Run(fabric, recipe, network, folder, data, held_out)
+        run.open(resume, about_run(f"{devices * nodes} x {fabric.device.type}", about or {}))
+        if not run.folder.finished:
+            run.train(progress and fabric.is_global_zero)
+    return run.folder.out / NETWORK
+
+
+class Run:
+    """A run on the way: the loop, and what it keeps. `step`: the next one."""
+
+    def __init__(self, fabric, recipe: Recipe, network: nn.Module, folder: RunFolder, data, held_out: Mapping | None):
+        self.fabric, self.recipe, self.settings = fabric, recipe, recipe.settings
+        self.network, self.folder, self.data, self.held_out = network, folder, data, held_out
+        self.weights = make_optimiser(network.to(fabric.device).train(), self.settings)
+        self.objective, self.optimiser = fabric.setup(ClipObjective(network, self.settings), self.weights)
+        self.step, self.skipped = 0, 0
+        self._whole = True  # False while a step changes the weights: then they are no state to save
+        self._since: list[dict] = []  # numbers of the steps since the last line of metrics.csv
+
+    def open(self, resume: bool, about: dict) -> None:
+        """Makes the folder, or takes up the run that is in it."""
+        if not resume:
+            if self.fabric.is_global_zero:
+                self.folder.begin(about)
+            self.fabric.barrier()
+            return
+        state = self.folder.resume(about)
+        if state is not None:
+            self.network.load_state_dict(state["network"])
+            self.weights.load_state_dict(state["optimiser"])
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+            self.step, self.skipped = state["step"], state["skipped"]
+
+    def train(self, progress: bool) -> None:
+        """From `step` to the end."""
+        settings = self.settings
+        bar = tqdm(desc=self.recipe.name, unit="step", disable=not progress, initial=self.step, total=settings.steps)
+        self._started = time.monotonic() - self.folder.seconds
+        with bar, StopRequest(say=self._say) as request:
+            try:
+                stream = batches(self.data, settings, self.step, self.fabric.global_rank, self.fabric.world_size)
+                while self.step < settings.steps:
+                    loss = self._one_step([next(stream) for _ in range(settings.accumulate)])
+                    bar.update()
+                    bar.set_postfix(loss=f"{loss:.3f}")
+                    if self._any(request.signal is not None) and self.step < settings.steps:
+                        self._stop(request.status)
+                    if self.step % settings.save_every == 0 or self.step == settings.steps:
+                        self.save()
+            except Stopped:
+                raise
+            except KeyboardInterrupt:  # a second Ctrl-C: at once
+                self._stop(130)
+            except Exception:
+                self._save_if_whole()
+                raise
+        if self.fabric.is_global_zero:
+            about = {"recipe": self.recipe.name, "settings": asdict(settings)}
+            export(self.network, self.folder.out / NETWORK, about)
+        self.fabric.barrier()
+
+    def _one_step(self, parts: list[Batch]) -> float:
+        """One optimiser step on the parts of a batch; returns the loss over all processes."""
+        settings, stage = self.settings, curriculum(self.settings, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = stage.lr
+        torch.manual_seed(
+            batch_number(settings, self.step)
+        )  # what a reader of yours draws is the same after a resumption
+        self.optimiser.zero_grad(set_to_none=True)
+        values: dict[str, float] = {}
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            part = part.to(self.fabric.device)
+            draws = torch.Generator().manual_seed(batch_number(settings, self.step))
+            with self.fabric.no_backward_sync(self.objective, enabled=not last):
+                loss, terms, found = self.objective(Parcel(part, stage, draws))
+                self._add(
+                    values, {"loss": loss.detach()} | {name: term.mean() for name, term in terms.items()}, len(parts)
+                )
+                if not np.isfinite(values["loss"]) and settings.non_finite == "stop":
+                    self._stop_at_no_number(values["loss"], part)
+                self.fabric.backward(loss / len(parts) if len(parts) > 1 else loss)
+            if last:
+                self._sample(part, found)
+        if not np.isfinite(values["loss"]):  # left out: gradients are dropped with the next step
+            self.skipped, self.step = self.skipped + 1, self.step + 1
+            return values["loss"]
+        norm = self.fabric.clip_gradients(
+            self.objective, self.optimiser, max_norm=settings.clip_gradient or float("inf"), error_if_nonfinite=False
         )
-        for step in bar:
-            stage = curriculum(settings, step)
-            for group in optimiser.param_groups:
-                group["lr"] = stage.lr
-            batch = data.batch(_batch_number(settings, step), settings.batch, stage.frames, stage.max_gap).to(device)
-            draws = torch.Generator().manual_seed(_batch_number(settings, step))
-            results = roll_out(network, batch.frames, batch.object_masks[:, :, 0], batch.indices, generator=draws)
-            loss = clip_loss(network, results, batch, settings, stage.hard_pixels)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"loss at step {step} is {loss.item()}, expected a finite number")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), settings.clip_gradient)
-            optimiser.step()
-            rows.append({"step": step, "loss": f"{loss.item():.6f}", "lr": f"{stage.lr:.3e}"})
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-            if (step + 1) % settings.save_every == 0:
-                _save_checkpoint(out, recipe, network, optimiser, step + 1, rows)
-    except KeyboardInterrupt:
-        # An interrupted step may have half-updated the weights; the last whole checkpoint stays what a resume starts from.
-        kept = out / "checkpoint.pt"
-        advice = f"continue with --resume from {kept}" if kept.exists() else f"no checkpoint in {out} yet, begin again"
-        raise KeyboardInterrupt(f"stopped at step {step}; {advice}") from None
-    _save_checkpoint(out, recipe, network, optimiser, settings.steps, rows)
-    path = out / "network.safetensors"
-    export(network, path, {"recipe": recipe.name, "settings": asdict(settings)})
-    return path
+        self._whole = False
+        self.optimiser.step()
+        self._whole = True
+        self.step += 1
+        self._log(values | {"gradient_norm": float(norm)}, stage)
+        return values["loss"]
+
+    def _add(self, values: dict[str, float], found: dict[str, torch.Tensor], parts: int) -> None:
+        """Adds a part's numbers, averaged over all processes."""
+        for name, number in found.items():
+            mean = self.fabric.all_reduce(number.float(), reduce_op="mean") if self.fabric.world_size > 1 else number
+            values[name] = values.get(name, 0.0) + float(mean) / parts
+
+    def _any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        if self.fabric.world_size == 1:
+            return flag
+        return bool(self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum") > 0)
+
+    def _say(self, words: str) -> None:
+        if self.fabric.is_global_zero:
+            print(words, file=sys.stderr)
+
+    # ------------------------------------------------------------------ what is kept
+
+    def _log(self, values: dict[str, float], stage: Stage) -> None:
+        """A line of metrics.csv, the mean of the steps since the last one; the scores, when it is time for them."""
+        settings, done = self.settings, self.step
+        self._since.append(values)
+        self.folder.seconds = time.monotonic() - self._started
+        score = self.held_out and settings.score_every and (done % settings.score_every == 0 or done == settings.steps)
+        if done % settings.log_every == 0 or done == settings.steps or score:
+            names = self._since[-1]
+            row = {"step": done - 1}
+            row |= {name: float(np.mean([v[name] for v in self._since])) for name in names}
+            row |= {"lr": stage.lr, "frames": stage.frames, "max_gap": stage.max_gap, "hard_pixels": stage.hard_pixels}
+            row |= {"skipped": self.skipped, "seconds": round(self.folder.seconds, 3)}
+            if score and self.fabric.is_global_zero:
+                for name, videos in self.held_out.items():
+                    row[f"J {name}"] = float(np.mean(list(score_videos(self.network, videos).values())))
+            self.folder.log(row)
+            self._since = []
+
+    def _sample(self, batch: Batch, found: torch.Tensor) -> None:
+        """A picture of the first clip."""
+        every = self.settings.sample_every
+        if every and self.step % every == 0 and self.fabric.is_global_zero:
+            masks = batch.object_masks[0].cpu()
+            truth = torch.where(masks.amax(dim=0) > 0, masks.argmax(dim=0) + 1, 0).to(torch.uint8)
+            labels = torch.cat([truth[:1], found[0].cpu()])
+            frames = rearrange((batch.frames[0].cpu() * 255).round().to(torch.uint8), "t c H W -> t H W c")
+            self.folder.picture(self.step, clip_picture(frames, truth, labels))
+
+    def _stop_at_no_number(self, loss: float, batch: Batch) -> None:
+        """The loss is nan or infinite: says where, and keeps the batch."""
+        where = f"loss at step {self.step} is {loss}, expected a finite number; clips: {', '.join(batch.names) or 'unnamed'}"
+        path = self.folder.out / BAD_BATCH.format(step=self.step)
+        if self.fabric.is_global_zero:
+            with atomic_path(path) as temporary:
+                torch.save(
+                    {name: value.cpu() if hasattr(value, "cpu") else value for name, value in vars(batch).items()},
+                    temporary,
+                )
+        raise FloatingPointError(f"{where}; the batch is in {path}; --resume --non-finite=skip leaves such steps out")
+
+    def save(self) -> None:
+        """A checkpoint, by the first process."""
+        if self.fabric.is_global_zero:
+            state = {
+                "network": self.network.state_dict(),
+                "optimiser": self.weights.state_dict(),
+                "scaler": self.fabric.strategy.precision.state_dict(),
+                "step": self.step,
+                "skipped": self.skipped,
+            }
+            self.folder.save(state)
+        self.fabric.barrier()
+
+    def _save_if_whole(self) -> bool:
+        """A checkpoint of the last whole step, without waiting for other processes, which may be gone."""
+        if self._whole and self.fabric.world_size == 1 and self.step:
+            self.save()
+        return self._whole and self.fabric.world_size == 1
+
+    def _stop(self, status: int) -> None:
+        """Ends a run that was asked to."""
+        if self.fabric.world_size > 1:
+            self.save()
+        else:
+            self._save_if_whole()
+        advice = f"continue with --resume from {self.folder.out}"
+        raise Stopped(f"stopped before step {self.step}; {advice}", status) from None
 
 
-def _check_settings(settings: TrainSettings, data: SyntheticClips | None) -> None:
-    """Every batch that the run will ask for can be made."""
-    clips, length = (settings.clips, VIDEO_LENGTH) if data is None else (data.count, data.length)
-    if settings.batch > clips:
-        raise InputError(f"a batch has {settings.batch} clips, the data set has {clips}; expected at least as many")
-    for frames, max_gap in ((settings.short_frames, 1), (settings.frames, settings.max_gap)):
-        if frames < 2 or (frames - 1) * max_gap + 1 > length:
-            raise InputError(
-                f"{frames} frames with gaps up to {max_gap}, expected 2 frames or more within videos of {length}"
-            )
+def check_settings(settings: TrainSettings, data, world: int = 1) -> None:
+    """Every batch that the run will ask for can be made, and shared out. Raises InputError."""
+    parts = world * settings.accumulate
+    if settings.batch % parts:
+        raise InputError(
+            f"a batch has {settings.batch} clips, expected a multiple of {parts} ({world} processes x {settings.accumulate} parts)"
+        )
+    asked = {(s.frames, s.max_gap) for s in (curriculum(settings, step) for step in _turns(settings))}
+    for frames, max_gap in sorted(asked):
+        data.check(settings.batch, frames, max_gap)
 
 
-def _batch_number(settings: TrainSettings, step: int) -> int:
-    """Batches of different seeds do not overlap."""
-    return settings.seed * 1_000_000 + step
+def _turns(settings: TrainSettings) -> list[int]:
+    """A step from every part of the curriculum."""
+    shares = [0.0, settings.short_share, *(share for share, _ in settings.gaps)]
+    return sorted(
+        {min(settings.steps - 1, round(share * settings.steps) + more) for share in shares for more in (0, 1)}
+    )
 
 
-def _open_run(out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.optim.Optimizer, resume: bool) -> int:
-    """Makes or checks the run folder; returns the step to begin with."""
-    description = {"recipe": recipe.name, "settings": asdict(recipe.settings)}
-    settings_file, checkpoint = out / "run.json", out / "checkpoint.pt"
-    if resume:
-        if not (checkpoint.exists() and settings_file.exists()):
-            raise InputError(f"nothing to resume in {out}: expected {checkpoint.name} and {settings_file.name}")
-        found = json.loads(settings_file.read_text())
-        if found != description:
-            names = [k for k, v in description["settings"].items() if found["settings"].get(k) != v]
-            there, asked = (
-                f"{run['recipe']} with "
-                + (", ".join(f"{k} {run['settings'].get(k)}" for k in names) or "the same settings")
-                for run in (found, description)
-            )
-            raise InputError(f"{out} holds a run of {there}, asked for is {asked}")
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        return state["step"]
-    if checkpoint.exists() or (out / "network.safetensors").exists():
-        raise InputError(f"{out} already holds a run; choose another folder, or continue it with --resume")
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(settings_file) as temporary:
-        temporary.write_text(json.dumps(description, indent=1))
-    return 0
+def make_fabric(device: str | torch.device, devices: int = 1, nodes: int = 1, precision: str = "32"):
+    """Lightning Fabric for a device: one process, or data-parallel ones, started here, by torchrun or by Slurm.
 
-
-def _save_checkpoint(
-    out: Path, recipe: Recipe, network: nn.Module, optimiser: torch.optim.Optimizer, step: int, rows: list[dict]
-) -> None:
-    with atomic_path(out / "log.csv") as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=["step", "loss", "lr"])
-        writer.writeheader()
-        writer.writerows(rows)
-    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "recipe": recipe.name}
-    with atomic_path(out / "checkpoint.pt") as temporary:
-        torch.save(state, temporary)
-
-
-def _read_log(path: Path, steps: int) -> list[dict]:
-    if not steps or not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) < steps]
+    Raises InputError where it is not installed, or the device is not to be had.
+    """
+    try:
+        import tensorboardX  # noqa: F401  (needed at the first checkpoint: better to know now)
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
+    except ImportError as error:
+        raise InputError(
+            f"training needs {error.name}, which is not installed: pip install 'tmrn-edu[train]'"
+        ) from None
+    device = torch.device(device)
+    if precision == "16" and device.type != "cuda":
+        raise InputError(f"precision 16 is for cuda devices, this run is on {device}; expected --precision=32 or bf16")
+    chosen = [device.index] if device.index is not None and devices == 1 else devices
+    many = devices * nodes > 1
+    strategy = "auto"
+    if many:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
+    mixed = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}[precision]
+    fabric = Fabric(accelerator=device.type, devices=chosen, num_nodes=nodes, strategy=strategy, precision=mixed)
+    if many:
+        fabric.launch()
+    return fabric
 
 
 def show_progress() -> bool:

@@ -11,12 +11,13 @@ from tmrn_edu.check.reading import frame_shares, space_time_weights, squared_l2
 from tmrn_edu.check.stcn import affinity_cost, coverage, kept_per_frame, top_k_weights
 from tmrn_edu.check.stm import count_votes, frames_read, memory_input, read_objects, soft_aggregate
 from tmrn_edu.check.tour import intersection_over_union
+from tmrn_edu.check.training import bootstrapped, hard_share, largest_gap
 from tmrn_edu.check.trial import random_tensors, trial
 from tmrn_edu.check.xmem import anisotropic_l2, decoder_input, gated_update, left_out, memory_frames
 
 __all__ = [
-    "affinity_cost", "align", "anisotropic_l2", "chained_score", "count_votes", "coverage", "decoder_input", "effective_agents",
-    "frame_shares", "frames_read", "gated_update", "intersection_over_union", "kept_per_frame", "left_out", "memory_frames",
-    "memory_input", "pool", "random_tensors", "read_objects", "rectified_affinity", "soft_aggregate", "space_time_weights",
-    "squared_l2", "top_k_weights", "trajectory", "trial",
+    "affinity_cost", "align", "anisotropic_l2", "bootstrapped", "chained_score", "count_votes", "coverage", "decoder_input",
+    "effective_agents", "frame_shares", "frames_read", "gated_update", "hard_share", "intersection_over_union", "kept_per_frame",
+    "largest_gap", "left_out", "memory_frames", "memory_input", "pool", "random_tensors", "read_objects", "rectified_affinity",
+    "soft_aggregate", "space_time_weights", "squared_l2", "top_k_weights", "trajectory", "trial",
 ]  # fmt: skip

@@ -83,7 +83,7 @@ def open_davis(
     """
     root = Path(root)
     path = list_file(root, year, split, resolution)
-    listed = _read_list(path)
+    listed = read_list(path)
     names = list(listed if sequences is None else dict.fromkeys(sequences))
     if not names:
         raise InputError(f"0 sequences asked for, {path} lists {len(listed)}")
@@ -111,7 +111,7 @@ def list_file(root: str | Path, year: int, split: str, resolution: str = "480p")
     raise InputError(f"{root} has no list {wanted}; it has {_some(there)}")
 
 
-def _read_list(path):
+def read_list(path):
     """{sequence name: its listed (frame, mask) path pairs, or [] when the list holds names only}."""
     listed = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):

@@ -54,9 +54,10 @@ class AgeBias(nn.Module):
         self.age = nn.Parameter(torch.zeros(()))
         self.exact = nn.Parameter(torch.zeros(()))
 
-    def forward(self, steps: int, exact: bool) -> Float[Tensor, ""]:
-        """One number, added to e[t,q] for every query pixel."""
-        return self.age * math.log1p(abs(steps)) + self.exact * float(exact)
+    def forward(self, steps: int | Float[Tensor, "b 1"], exact: bool) -> Float[Tensor, ""] | Float[Tensor, "b 1"]:
+        """One number, or one per clip, added to e[t,q] for every query pixel."""
+        older = math.log1p(abs(steps)) if isinstance(steps, int) else torch.log1p(steps.abs())
+        return self.age * older + self.exact * float(exact)
 
 
 class RunningAverage:

@@ -26,7 +26,7 @@ from tmrn_edu.memory.agents import Agents, agent_correlation
 from tmrn_edu.memory.aggregation import AgeBias, RunningAverage, TrajectoryAttention
 from tmrn_edu.memory.alignment import chain_prior, grid_positions, rectification
 from tmrn_edu.memory.similarity import negative_squared_l2
-from tmrn_edu.memory.working import MemoryFrame, Query, pixel_by_pixel
+from tmrn_edu.memory.working import FrameIndex, MemoryFrame, Query, frames_apart, pixel_by_pixel, time_of
 
 # Query rows are read in blocks with about this many scores per memory frame (2 MB), which bounds memory, keeps a block in the cache, and is
 # small enough for the allocator to use the same pages again and again; larger blocks wait for fresh ones.
@@ -39,7 +39,7 @@ OWN = "network's"  # top_k of a reader: as many as the network's authors take
 class Insides:
     """What a read did, frame by frame in the order of time. The weight of memory pixel (t m) in the readout is affinity * temporal_weights."""
 
-    memory_indices: tuple[int, ...]  # which video frames were read
+    memory_indices: tuple[FrameIndex, ...]  # which video frames were read
     affinity: Float[Tensor, "b t m q"]  # sums to one over m: where each query pixel looks in each frame
     temporal_weights: Float[Tensor, "b t q"]  # sums to one over t: how much each frame counts
     aligned_value: Float[Tensor, "b o t cv h w"]  # each frame's values on the query grid
@@ -60,7 +60,7 @@ class _Step:
 
     frame: MemoryFrame
     affinity: FrameAffinity
-    steps: int  # video frames between the query and this frame
+    steps: FrameIndex  # video frames between the query and this frame
     centre: Tensor | None  # b 2 q: expected position in this frame, if anybody needs it
 
 
@@ -108,7 +108,7 @@ class SpaceTimeReader(nn.Module):
         self,
         key: Float[Tensor, "b ck h w"],
         value: Float[Tensor, "b o cv h w"],
-        index: int,
+        index: FrameIndex,
         exact: bool = False,
         shrinkage: Float[Tensor, "b 1 h w"] | None = None,
     ) -> MemoryFrame:
@@ -128,7 +128,7 @@ class SpaceTimeReader(nn.Module):
         """
         _check(memory, query)
         query = Query(_precise(query.key), query.index, _precise(query.selection))
-        newest_first = sorted(memory, key=lambda frame: -frame.index)
+        newest_first = sorted(memory, key=lambda frame: -time_of(frame.index))
         height, width = query.key.shape[-2:]
         positions = max(frame.key[0, 0].numel() for frame in memory)
         count = min(height, math.ceil(len(query.key) * positions * height * width / BLOCK))
@@ -140,7 +140,7 @@ class SpaceTimeReader(nn.Module):
         value = torch.cat([block[0] for block in blocks], dim=-2).contiguous()
         return Readout(value, _join_insides(newest_first, [block[1] for block in blocks]) if insides else None)
 
-    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: int) -> Float[Tensor, "b m q"]:
+    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: FrameIndex) -> Float[Tensor, "b m q"]:
         """s[m,q]: how well each pixel of one memory frame matches each query pixel. A new tensor; the caller may overwrite it."""
         return self.similarity(frame.key, query.key, frame.shrinkage, query.selection)
 
@@ -155,7 +155,7 @@ class SpaceTimeReader(nn.Module):
         previous = query.index
         search = None if top_k is None else RunningTopK(top_k)
         for frame in frames:
-            gap = max(1, abs(previous - frame.index))
+            gap = _at_least_one(frames_apart(previous, frame.index))
             score = self.score(frame, query, centre, gap)
             if search is None:
                 affinity = frame_affinity(score)
@@ -166,7 +166,7 @@ class SpaceTimeReader(nn.Module):
             if followed:
                 positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
                 centre = affinity.read(rearrange(positions, "yx h w -> 1 yx (h w)").expand(len(frame.key), -1, -1))
-            yield _Step(frame, affinity, abs(query.index - frame.index), centre if followed else None)
+            yield _Step(frame, affinity, frames_apart(query.index, frame.index), centre if followed else None)
             previous = frame.index
 
     def _read_block(self, frames: Sequence[MemoryFrame], query: Query, top: int, bottom: int, insides: bool):
@@ -286,7 +286,7 @@ class TrajectoryReader(SpaceTimeReader):
         description = None if self.agents is None else self.agents.describe(frame.key)
         return replace(frame, description=description)
 
-    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: int) -> Float[Tensor, "b m q"]:
+    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: FrameIndex) -> Float[Tensor, "b m q"]:
         """The similarity, rectified by the agents and centred on the trajectory."""
         score = super().score(frame, query, centre, gap)
         if self.agents is not None:
@@ -295,7 +295,7 @@ class TrajectoryReader(SpaceTimeReader):
             score = score + self.rectify * rectification(correlation)
         if self.beta is not None:
             positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
-            score = score - self.beta / gap * chain_prior(positions, centre)
+            score = score - self.beta / _per_clip(gap, "b -> b 1 1", score) * chain_prior(positions, centre)
         return score
 
     def temporal_score(self, step: _Step, query_key: Tensor, aligned_value: Tensor) -> Float[Tensor, "b q"]:
@@ -306,13 +306,22 @@ class TrajectoryReader(SpaceTimeReader):
             aligned_key = step.affinity.read(rearrange(step.frame.key, "b ck h w -> b ck (h w)"))
             score = score + self.attention(query_key, aligned_value.to(aligned_key.dtype), aligned_key)
         if self.age is not None:
-            score = score + self.age(step.steps, step.frame.exact)
+            score = score + self.age(_per_clip(step.steps, "b -> b 1", score), step.frame.exact)
         return score
 
 
 def _precise(x: Tensor | None) -> Tensor | None:
     """The same numbers in float32 or better; None stays None."""
     return None if x is None else x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _at_least_one(gap: FrameIndex) -> FrameIndex:
+    return max(1, gap) if isinstance(gap, int) else gap.clamp_min(1)
+
+
+def _per_clip(number: FrameIndex, pattern: str, like: Tensor) -> int | Tensor:
+    """A number per clip, shaped to go with a score; one number for all stays as it is."""
+    return number if isinstance(number, int) else rearrange(number, pattern).to(like)
 
 
 def _grid(x: Tensor) -> str:

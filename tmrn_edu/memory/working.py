@@ -3,13 +3,18 @@
 Frames are kept as a list and never joined into one tensor: readers walk over them, so adding a frame copies nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from einops import rearrange
-from jaxtyping import Float
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tmrn_edu.memory.agents import AgentDescription
+
+# The number of a frame in its video. In training, where each clip of a batch has frames of its own, one number per clip, on the CPU.
+FrameIndex = int | Int[Tensor, " b"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class MemoryFrame:
 
     key: Float[Tensor, "b ck h w"]  # what queries are matched with
     value: Float[Tensor, "b o cv h w"]  # what is read, one per object
-    index: int  # number of the frame in its video
+    index: FrameIndex  # number of the frame in its video
     exact: bool  # its mask was given, not predicted
     shrinkage: Float[Tensor, "b 1 h w"] | None = None  # XMem: sharpness of each memory pixel, >= 1
     description: AgentDescription | None = None  # TMRN: agents of this frame and their likelihoods
@@ -44,6 +49,47 @@ class MemoryFrame:
         )
 
 
+def frames_apart(one: FrameIndex, other: FrameIndex) -> FrameIndex:
+    """How many video frames lie between two frames, in either direction; one number per clip where one of them has that."""
+    return abs(one - other)
+
+
+def time_of(index: FrameIndex) -> float:
+    """What frames are put in order by: their number; of a batch of clips, in each of which the order is the same, the sum of the numbers."""
+    return float(index if isinstance(index, int) else index.sum())
+
+
+def pick_frames(frames: Sequence[MemoryFrame], choice: Int[Tensor, "b r"]) -> list[MemoryFrame]:
+    """For every clip of a batch its own choice among the stored frames: `r` memory frames, in which clip b has frame choice[b, r].
+
+    Rows of `choice` ascend, so the picked frames stay in the order of time. A picked frame counts as exact where it is so in every clip.
+    Source: XMem's training, where later frames read the first one and a few random ones (XMem:model/trainer.py).
+    """
+    objects = frames[0].batch_objects or 1
+    rows = repeat(choice, "b r -> (b o) r", o=objects).to(frames[0].key.device)
+    clip = torch.arange(len(rows), device=rows.device)
+
+    def pick(tensors, column: Tensor):
+        return None if tensors[0] is None else torch.stack(tensors)[column, clip]
+
+    picked = []
+    for r in range(choice.shape[1]):
+        parts = {
+            name: pick([getattr(frame, name) for frame in frames], rows[:, r]) for name in ("key", "value", "shrinkage")
+        }
+        if frames[0].description is not None:
+            names = [field.name for field in fields(AgentDescription)]
+            described = [frame.description for frame in frames]
+            parts["description"] = AgentDescription(
+                *(pick([getattr(d, name) for d in described], rows[:, r]) for name in names)
+            )
+        numbers = torch.stack([torch.as_tensor(frame.index).expand(len(rows)) for frame in frames])
+        parts["index"] = numbers[rows[:, r].cpu(), clip.cpu()]
+        parts["exact"] = all(frames[t].exact for t in choice[:, r].tolist())
+        picked.append(replace(frames[0], **parts))
+    return picked
+
+
 def pixel_by_pixel(value: Float[Tensor, "b o cv h w"]) -> Float[Tensor, "b o cv h w"]:
     """The same tensor, stored so that all numbers of a pixel lie side by side: pixels are what a read fetches. Source: ours."""
     rows = rearrange(value, "b o cv h w -> b h w o cv").contiguous()
@@ -55,7 +101,7 @@ class Query:
     """The frame that asks."""
 
     key: Float[Tensor, "b ck h w"]
-    index: int  # number of the frame in its video
+    index: FrameIndex  # number of the frame in its video
     selection: Float[Tensor, "b ck h w"] | None = None  # XMem: channel weights in [0, 1]
 
 

@@ -21,7 +21,7 @@ from tmrn_edu.decoder import Decoded
 from tmrn_edu.encoders import FrameFeatures, Normalise, freeze_batch_norm, stack_masks
 from tmrn_edu.memory.readers import Readout, SpaceTimeReader
 from tmrn_edu.memory.similarity import negative_squared_l2
-from tmrn_edu.memory.working import MemoryFrame, Query
+from tmrn_edu.memory.working import FrameIndex, MemoryFrame, Query
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class MemoryNetwork(nn.Module):
         frames: Float[Tensor, "b 3 H W"],
         features: FrameFeatures,
         object_masks: Float[Tensor, "b o H W"],
-        index: int,
+        index: FrameIndex,
         exact: bool = False,
     ) -> MemoryFrame:
         """Frame `index` and its masks, as the reader keeps them; `exact`: masks were given, not predicted."""
@@ -139,7 +139,7 @@ class MemoryNetwork(nn.Module):
             return self.reader.store(features.key, value, index, exact, features.shrinkage)
 
     def read(
-        self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: int, insides: bool = False
+        self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: FrameIndex, insides: bool = False
     ) -> Readout:
         """Reads the memory for frame `index`: `b o cv h w`, one affinity for all objects; `insides`: see `Insides`.
 

@@ -25,7 +25,7 @@ from tmrn_edu.decoder import Decoded, Decoder, PairConvolution, TinyDecoder
 from tmrn_edu.encoders import FrameFeatures, MemoryEncoder, TinyImageEncoder, append_mask, resnet50, stack_masks
 from tmrn_edu.memory.readers import Readout, TrajectoryReader
 from tmrn_edu.memory.similarity import dot_product
-from tmrn_edu.memory.working import MemoryFrame, Query
+from tmrn_edu.memory.working import FrameIndex, MemoryFrame, Query
 from tmrn_edu.networks.base import InferenceRules, MemoryNetwork, Sizes, check_layout, full_precision
 
 
@@ -145,25 +145,25 @@ class STM(MemoryNetwork):
         frames: Float[Tensor, "b 3 H W"],
         features: FrameFeatures,
         object_masks: Float[Tensor, "b o H W"],
-        index: int,
+        index: FrameIndex,
         exact: bool = False,
     ) -> MemoryFrame:
         """Frame `index` and its masks, as the reader keeps them, objects in the batch axis. `features` are not needed here."""
         key, value = self.encode_memory(frames, object_masks)
         key, value = rearrange(key, "b o ck h w -> (b o) ck h w"), rearrange(value, "b o cv h w -> (b o) 1 cv h w")
         with full_precision(key):
-            stored = self.reader.store(key, value, index, exact)
+            stored = self.reader.store(key, value, _of_objects(index, object_masks.shape[1]), exact)
         return replace(stored, batch_objects=object_masks.shape[1])
 
     def read(
-        self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: int, insides: bool = False
+        self, features: FrameFeatures, memory: Sequence[MemoryFrame], index: FrameIndex, insides: bool = False
     ) -> Readout:
         """Reads the memory for frame `index`: `b o cv h w`, each object by its own affinity.
 
         With `insides`, those of every object: their batch axis is (b o). Source: STM, section 3.2.
         """
         objects = memory[0].batch_objects if memory else 1
-        query = Query(repeat(features.key, "b ck h w -> (b o) ck h w", o=objects), index)
+        query = Query(repeat(features.key, "b ck h w -> (b o) ck h w", o=objects), _of_objects(index, objects))
         with full_precision(features.key):
             readout = self.reader(memory, query, insides)
         return replace(readout, value=rearrange(readout.value, "(b o) 1 cv h w -> b o cv h w", o=objects))
@@ -171,3 +171,8 @@ class STM(MemoryNetwork):
     def decode(self, readout: Readout, features: FrameFeatures, sensory: Tensor | None = None) -> Decoded:
         """Readout and query value -> one logit per object and pixel. `sensory` is not used. Source: STM, section 3.3."""
         return self.decoder(readout.value, features.query_value, features.skips)
+
+
+def _of_objects(index, objects):
+    """Frame numbers of clips -> of (clips, objects), as STM's keys are."""
+    return index if isinstance(index, int) else repeat(index, "b -> (b o)", o=objects)

@@ -6,7 +6,7 @@ Time, scores: tmrn_edu/weights/stcn-tiny.json
 
 from tmrn_edu.memory import SpaceTimeReader
 from tmrn_edu.networks import STCN
-from tmrn_edu.recipes.tiny import tiny
-from tmrn_edu.train import Recipe, TrainSettings
+from tmrn_edu.recipes.matched import matched
+from tmrn_edu.training.settings import Recipe, TrainSettings
 
-RECIPE = Recipe("stcn-tiny", lambda seed: tiny(STCN.tiny, SpaceTimeReader, seed), TrainSettings())
+RECIPE = Recipe("stcn-tiny", lambda seed: matched(STCN.tiny, SpaceTimeReader, seed), TrainSettings())

@@ -6,7 +6,7 @@ Time, scores: tmrn_edu/weights/stm-tiny.json
 
 from tmrn_edu.memory import SpaceTimeReader
 from tmrn_edu.networks import STM
-from tmrn_edu.recipes.tiny import tiny
-from tmrn_edu.train import Recipe, TrainSettings
+from tmrn_edu.recipes.matched import matched
+from tmrn_edu.training.settings import Recipe, TrainSettings
 
-RECIPE = Recipe("stm-tiny", lambda seed: tiny(STM.tiny, SpaceTimeReader, seed), TrainSettings())
+RECIPE = Recipe("stm-tiny", lambda seed: matched(STM.tiny, SpaceTimeReader, seed), TrainSettings())

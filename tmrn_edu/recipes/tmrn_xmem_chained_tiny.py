@@ -6,11 +6,11 @@ Time, scores: tmrn_edu/weights/tmrn-xmem-chained-tiny.json
 
 from tmrn_edu.memory import TrajectoryReader
 from tmrn_edu.networks import XMem
-from tmrn_edu.recipes.tiny import KEY_CHANNELS, VALUE_CHANNELS, tiny
-from tmrn_edu.train import Recipe, TrainSettings
+from tmrn_edu.recipes.matched import KEY_CHANNELS, VALUE_CHANNELS, matched
+from tmrn_edu.training.settings import Recipe, TrainSettings
 
 RECIPE = Recipe(
     "tmrn-xmem-chained-tiny",
-    lambda seed: tiny(XMem.tiny, lambda: TrajectoryReader.chained(KEY_CHANNELS, VALUE_CHANNELS), seed),
+    lambda seed: matched(XMem.tiny, lambda: TrajectoryReader.chained(KEY_CHANNELS, VALUE_CHANNELS), seed),
     TrainSettings(),
 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Integer, UInt8
 from torch import Tensor
 
@@ -81,6 +82,17 @@ def overlay(
         part[rim] = colours[labels[rim]]
         part[halo] = part[halo] // 3
     return torch.from_numpy(picture)
+
+
+def clip_picture(
+    frames: UInt8[Tensor, "t H W 3"], above: Integer[Tensor, "t H W"], below: Integer[Tensor, "t H W"]
+) -> UInt8[np.ndarray, "Hs Ws 3"]:
+    """Two rows of frames, one with each set of masks, as one array: the true ones above, those that were found below, say."""
+    rows = [
+        torch.stack([overlay(frame, mask) for frame, mask in zip(frames, masks, strict=True)])
+        for masks in (above, below)
+    ]
+    return rearrange(torch.stack(rows), "r t H W c -> (r H) (t W) c").numpy()
 
 
 def contact_sheet(

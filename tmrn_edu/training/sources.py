@@ -1,0 +1,75 @@
+"""From what was given as `--data` to a set of training clips, and the videos kept for scores."""
+
+import os
+from collections.abc import Sequence
+
+from tmrn_edu.data.clips import SyntheticClips
+from tmrn_edu.data.sets import Video, VideoSet, find_sets
+from tmrn_edu.data.transforms import static_augmentation, video_augmentation
+from tmrn_edu.data.video_clips import VideoClips, synthetic_set
+from tmrn_edu.errors import InputError
+from tmrn_edu.training.held_out import split_sets
+from tmrn_edu.training.settings import CLIPS, STILLS, Recipe
+
+SYNTHETIC = "synthetic"  # in place of a folder: our own videos, "synthetic:600" so many
+SYNTHETIC_LENGTH = 12  # frames of such a video: room for the gaps of the small recipes
+
+
+def make_data(
+    recipe: Recipe, roots: Sequence[str | os.PathLike] = (), progress: bool = False
+) -> tuple[object, dict[str, list[Video]], str]:
+    """The clips that a recipe is trained on, the videos held out from them by set, and both in words.
+
+    `roots`: folders in any layout that `data.sets.find_sets` knows, and "synthetic" or "synthetic:COUNT"; without any, the recipe's own synthetic
+    videos. Every file is looked at once, so that a broken one is named now. Raises InputError where the recipe takes no data, or needs
+    some and gets none.
+    """
+    settings = recipe.settings
+    if recipe.stage == CLIPS:
+        if roots:
+            given = ", ".join(map(str, roots))
+            raise InputError(
+                f"{recipe.name} is trained on its own synthetic clips, data {given} was given; expected none"
+            )
+        data = SyntheticClips(settings.clips, size=(settings.size, settings.size), seed=0)
+        return data, {}, f"{settings.clips} synthetic videos"
+    if not roots and not recipe.synthetic:
+        raise InputError(
+            f"{recipe.name} is trained on {recipe.stage}: expected --data ROOT, a folder of them (docs/training.md says which)"
+        )
+    sets = [one for root in roots or [SYNTHETIC] for one in _open(str(root), recipe, progress)]
+    rest, held_out = split_sets(sets, settings.held_out)
+    data = clips_of(recipe, rest)
+    words = ", ".join(f"{one.name}: {len(one.videos)} {one.kind}" for one in rest)
+    names = [video.name for videos in held_out.values() for video in videos]
+    return data, held_out, words + (f"; held out: {', '.join(names)}" if names else "")
+
+
+def clips_of(recipe: Recipe, sets: Sequence[VideoSet]) -> VideoClips:
+    """Clips of these sets, drawn and augmented as the recipe's stage asks for."""
+    settings = recipe.settings
+    if recipe.stage == STILLS:
+        augmentation, fine = static_augmentation(settings.size, recipe.interpolation), None
+    else:
+        augmentation = video_augmentation(settings.size, recipe.interpolation)
+        fine = video_augmentation(settings.size, recipe.interpolation, fine_tune=True) if settings.fine_tune else None
+    return VideoClips(
+        sets,
+        augmentation,
+        fine,
+        objects=settings.objects,
+        rule=recipe.rule,
+        references=settings.references or None,
+        stills=recipe.stage == STILLS,
+    )
+
+
+def _open(root: str, recipe: Recipe, progress: bool) -> list[VideoSet]:
+    word, _, count = root.partition(":")
+    if word != SYNTHETIC:
+        return find_sets(root, progress=progress)
+    if count and not (count.isdecimal() and int(count) > 0):
+        raise InputError(f"data {root!r} asks for {count!r} synthetic videos, expected a number, such as synthetic:600")
+    return [
+        synthetic_set(int(count or recipe.synthetic or 600), length=SYNTHETIC_LENGTH, objects=recipe.settings.objects)
+    ]
