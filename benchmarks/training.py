@@ -5,11 +5,11 @@
     OMP_NUM_THREADS=1 python benchmarks/training.py --data DAVIS                 on data of yours instead of synthetic videos
     python benchmarks/training.py --costs                                        the tables of docs/training.md, minutes on one core
 
-*loader*: clips made by `training.loading.batches` in this process, batch after batch. *first*: every synthetic video has to be painted when it is first
-drawn, as in the first steps of a run; *again*: the same clips once more, all videos kept. *step*: the same batches, ready, through
-`ClipObjective`, backward pass and optimiser. *both*: the step fed by the loader as in a run, from the first step on, without and with a worker process.
-The five take turns in every round. `clips/s` are by the clock, so other work on the machine slows them; `CPU ms` are seconds of this process, a
-worker's not included, per step: what the loader takes away from the training. A step of the loop in `train.py` also logs and draws.
+*loader*: clips made by `training.loading.batches` in this process, batch after batch. *first*: every synthetic video has to be painted when it is
+first drawn, as in the first steps of a run; *again*: the same clips once more, all videos kept. *step*: the same batches, ready, through
+`ClipObjective`, backward pass and optimiser. *both*: the step fed by the loader as in a run, from its first step on, without and with a worker
+process. The five take turns in every round. `clips/s` are by the clock, so other work on the machine slows them; `CPU ms` are those of this process, not of
+a worker: what loading takes from training where there is a second core. A step of the loop in `train.py` also logs and draws.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def make_step(recipe: Recipe) -> Callable[[int, Batch], None]:
 
 
 def clocked(stream: Iterator, use: Callable[[int, Batch], None], steps: int) -> tuple[float, float]:
-    """Seconds of the clock and of this process' CPU for each of `steps` steps. The first batch, before which workers start, comes before the clock."""
+    """Seconds of the clock, and of this process' CPU, for each of `steps` steps. The first batch, for which workers start, is ready before."""
     ready = next(stream)
     clock, cpu = time.perf_counter(), time.process_time()
     for step in range(steps):
@@ -76,7 +76,6 @@ def clocked(stream: Iterator, use: Callable[[int, Batch], None], steps: int) -> 
 def throughput(recipe: Recipe, roots: list[str], steps: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Median (seconds of the clock, of the CPU) per step, of every mode."""
     data, _, _ = make_data(recipe, roots)
-    settings = recipe.settings
     stream = lambda workers: batches(data, recipe.with_settings(workers=workers).settings)
     forget_videos()
     prepared = [batch for batch, _ in zip(stream(0), range(steps + 1), strict=False)]
@@ -91,8 +90,8 @@ def throughput(recipe: Recipe, roots: list[str], steps: int, rounds: int) -> dic
         taken["step"].append(clocked(iter(prepared), step, steps))
         forget_videos()
         taken["both, 0 workers"].append(clocked(stream(0), step, steps))
+        forget_videos()
         taken["both, 1 worker"].append(clocked(stream(1), step, steps))
-    assert settings.batch == len(prepared[0])
     return {
         mode: tuple(statistics.median(column) for column in zip(*pairs, strict=True)) for mode, pairs in taken.items()
     }

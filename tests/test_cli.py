@@ -391,7 +391,7 @@ def test_results_that_cannot_be_printed():
             ["evaluate", "--dataset", "davis2016", "--data", "x", "--results", "y", "--json", "."],
             ["cannot write .", "folder"],
         ),
-        (["train", "sctn_tiny"], ["'sctn_tiny'", "stcn_tiny, stm_tiny, tmrn_stcn_chained_tiny, tmrn_stcn_tiny"]),
+        (["train", "sctn_tiny"], ["'sctn_tiny', did you mean stcn_tiny or", "there are stcn_small, stcn_static, "]),
         (["train", "stcn_tiny", "--step=3"], ["no option --step", "--steps"]),
         (["train", "stcn_tiny", "--steps=1.5"], ["'1.5' given", "whole number"]),
         (["train", "stcn_tiny", "--lr=nan"], ["'nan' given", "expected a number"]),
@@ -458,15 +458,18 @@ def test_train_takes_any_setting_by_name(tmp_path, capsys):
 
 
 def test_ctrl_c_in_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    import tmrn_edu.train as training
+    from tmrn_edu.training import objective
 
-    rolled = training.roll_out
-    calls = iter(range(9))
-    monkeypatch.setattr(
-        training, "roll_out", lambda *a, **k: rolled(*a, **k) if next(calls) < 1 else signal.raise_signal(signal.SIGINT)
-    )
-    status, shown, err = call(capsys, "train", "stcn_tiny", "--out", tmp_path / "run", *QUICK, "--save-every=1")
-    assert (status, shown) == (130, "") and "--resume" in err and len(err.splitlines()) == 1
+    def roll_out(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        return objective_roll_out(*arguments, **options)
+
+    objective_roll_out = objective.roll_out
+    monkeypatch.setattr(objective, "roll_out", roll_out)
+    status, shown, err = call(capsys, "train", "stcn_tiny", "--out", tmp_path / "run", *QUICK)
+    noted, stopped = err.splitlines()
+    assert (status, shown) == (130, "") and "finished and saved first" in noted
+    assert "stopped before step 1;" in stopped and "--resume" in stopped
     assert not (tmp_path / "run" / "network.safetensors").exists()
     monkeypatch.undo()
     monkeypatch.setenv("TMRN_PROGRESS", "0")

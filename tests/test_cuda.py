@@ -1,10 +1,13 @@
 """The same code on a GPU. Skipped, with the reason, where there is none."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tmrn_edu.courses import find_recipe, run_recipe
 from tmrn_edu.data.clips import SyntheticClips
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.memory import TrajectoryReader
@@ -38,6 +41,35 @@ def test_a_recipe_takes_steps(tmp_path):
         data=SyntheticClips(4, size=(32, 32)),
     )
     assert load(path)
+
+
+@pytest.mark.parametrize("precision", ["16", "bf16"])
+@pytest.mark.parametrize("name", ["stm_video", "tmrn_stcn_video", "xmem_video"])
+def test_a_published_recipe_takes_mixed_precision_steps(name, precision, tmp_path):
+    """As it would be trained, but for few small clips; resumed half-way."""
+    recipe, out = find_recipe(name), tmp_path / "run"
+    options = {"steps": 2, "batch": 2, "size": 128, "precision": precision, "workers": 1, "save_every": 1}
+    run_recipe(recipe, out, ["synthetic:2"], init="none", options=options, device="cuda", progress=False)
+    (out / "network.safetensors").unlink()
+    path = run_recipe(recipe, out, resume=True, device="cuda", progress=False)
+    assert all(p.isfinite().all() for p in load(path).parameters())
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def test_two_devices_train_together(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tmrn_edu",
+        "train",
+        "stcn_video_small",
+        "--data",
+        "synthetic:4",
+        "--init=none",
+        "--steps=2",
+    ]
+    command += ["--device=cuda", "--devices=2", "--batch=4", "--out", str(tmp_path / "run")]
+    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("build", [STM.tiny, STCN.tiny, XMem.tiny])

@@ -269,6 +269,11 @@ def test_data_by_name(tmp_path):
     assert "2 video" in words and "synthetic: 3 video" in words
     clip = data.sample(0, 0, 2, 3, 1)
     assert clip.frames.shape == (3, 3, 96, 96) and clip.objects == 2
+    (tmp_path / "names.txt").write_text("single\n")
+    _, _, words = make_data(recipe, [root], tmp_path / "names.txt")
+    assert "1 video" in words
+    with pytest.raises(InputError, match="cannot read the names in .*nowhere.txt"):
+        make_data(recipe, [root], tmp_path / "nowhere.txt")
     stills, _, _ = make_data(find_recipe("stcn_static_small"), [root])
     assert stills.sample(0, 0, 2, 3, 1).objects == 1
 
@@ -282,7 +287,7 @@ def test_names_of_recipes():
         f"{t}{n}-{s}" for t in ("", "tmrn-") for n in ("stm", "stcn", "xmem") for s in ("static", "video", "small")
     }
     assert names >= wanted and names >= {name.replace("-small", "-video-small") for name in wanted if "small" in name}
-    with pytest.raises(InputError, match="there is no recipe 'stcn_vide'; there are"):
+    with pytest.raises(InputError, match="there is no recipe 'stcn_vide', did you mean stcn_video.* there are"):
         find_recipe("stcn_vide")
     assert with_reader(find_recipe("stcn_video"), "chained").name == "stcn-video (chained reader)"
 

@@ -239,6 +239,8 @@ def _add_train(commands, with_settings):
         "folders of still images or videos (see tmrn-edu data check), or synthetic:COUNT (the recipe's own, if any)"
     )
     add("--data", nargs="+", default=[], metavar="ROOT", help=sources)
+    named = "text file with names of data sets or videos, one a line: take only these from the folders (all)"
+    add("--subset", metavar="FILE", help=named)
     add("--out", metavar="DIR", help="folder of the run (runs/RECIPE)")
     add("--resume", action="store_true", help="continue the run that is in DIR")
     first = (

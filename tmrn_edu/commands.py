@@ -96,6 +96,7 @@ def run_train(arguments: Namespace) -> None:
         roots=arguments.data,
         init=arguments.init,
         reader=arguments.reader,
+        subset=arguments.subset,
         resume=arguments.resume,
         options=given,
         device=find_device(arguments.device),

@@ -1,5 +1,6 @@
 """From a recipe's name to weights: data, first weights, one stage or several, and the scores at the end."""
 
+import difflib
 import importlib
 import json
 import os
@@ -46,9 +47,10 @@ def find_recipe(name: str) -> Recipe | Course:
     """The recipe or course of that name, with dashes or underscores. Raises InputError listing those there are."""
     found = list_recipes()
     if name.replace("_", "-") not in found:
-        raise InputError(
-            f"there is no recipe {name!r}; there are {', '.join(n.replace('-', '_') for n in sorted(found))}"
-        )
+        names = [one.replace("-", "_") for one in sorted(found)]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        meant = f", did you mean {' or '.join(near)}?" if near else ";"
+        raise InputError(f"there is no recipe {name!r}{meant} there are {', '.join(names)}")
     return found[name.replace("_", "-")]
 
 
@@ -88,43 +90,45 @@ def run_recipe(
     roots: Sequence[str | os.PathLike] = (),
     init: str | os.PathLike | None = None,
     reader: str | None = None,
+    subset: str | os.PathLike | None = None,
     resume: bool = False,
     options: Mapping | None = None,
     **engine,
 ) -> Path:
     """Trains a recipe, or one stage of a course after the other; returns the path of the last weights.
 
-    `options`: settings in place of the recipe's.
-    `roots`: see `training.sources.make_data`; `init`: see `first_weights`; `reader`: see `with_reader`; `engine`: `device`, `devices`, `nodes`,
-    `progress` of `train.train`. A resumed run goes on with the settings, data, first weights and reader that it began with, unless told otherwise.
-    A course leaves one folder a stage, and `scores.json`. Errors: as `train.train`, and InputError for data that cannot be used.
+    `options`: settings in place of the recipe's; `roots`, `subset`: see `training.sources.make_data`; `init`: see `first_weights`; `reader`: see
+    `with_reader`; `engine`: `device`, `devices`, `nodes`, `progress` of `train.train`. A resumed run goes on with the settings, data, first
+    weights and reader that it began with, unless told otherwise. A course leaves one folder a stage, and `scores.json`.
+    Errors: as `train.train`, and InputError for data that cannot be used.
     """
     out = RUNS / recipe.name if out is None else Path(out)
     if isinstance(recipe, Course):
-        return _run_course(recipe, out, roots, init, reader, resume, options, **engine)
+        return _run_course(recipe, out, roots, init, reader, subset, resume, options, **engine)
     begun = _begun(out) if resume else {}
     recipe = recipe.with_settings(**begun.get("settings", {}) | dict(options or {}))
     roots = list(roots) or begun.get("roots", [])
-    init, reader = init or begun.get("init"), reader or begun.get("reader")
-    data, held_out, words = make_data(recipe, roots, progress=bool(engine.get("progress")))
+    init, reader, subset = init or begun.get("init"), reader or begun.get("reader"), subset or begun.get("subset")
+    data, held_out, words = make_data(recipe, roots, subset, progress=bool(engine.get("progress")))
     init = first_weights(recipe, init)
     about = {"data": words, "roots": [str(root) for root in roots], "init": init, "reader": reader}
+    about["subset"] = None if subset is None else str(subset)
     return train(
         with_reader(recipe, reader), out, resume, data=data, init=init, held_out=held_out, about=about, **engine
     )
 
 
-def _run_course(course: Course, out: Path, roots, init, reader, resume: bool, options, **engine) -> Path:
+def _run_course(course: Course, out: Path, roots, init, reader, subset, resume: bool, options, **engine) -> Path:
     for number, stage in enumerate(course.stages, start=1):
         folder = out / f"{number}-{stage.name}"
         begun = resume and (folder / RUN).exists()
         if resume and not begun and number == 1:
             raise InputError(f"nothing to resume in {out}: expected {folder.name}/{RUN}, which every run writes first")
-        path = run_recipe(stage, folder, roots, init, reader, begun, options, **engine)
+        path = run_recipe(stage, folder, roots, init, reader, subset, begun, options, **engine)
         first = _begun(folder)
-        roots, reader, init = first["roots"], first["reader"], path
+        roots, reader, subset, init = first["roots"], first["reader"], first["subset"], path
     if is_first_process():
-        _, held_out, _ = make_data(course.stages[-1].with_settings(**first["settings"]), roots)
+        _, held_out, _ = make_data(course.stages[-1].with_settings(**first["settings"]), roots, subset)
         scores = score_network(load(path), held_out)
         with atomic_path(out / SCORES) as temporary:
             temporary.write_text(json.dumps(scores, indent=1) + "\n")
@@ -150,7 +154,7 @@ def is_first_process() -> bool:
 
 
 def _begun(out: Path) -> dict:
-    """What a run was begun with: settings (those that this version knows), roots, init, reader; nothing where there is no run."""
+    """What a run was begun with: settings (those that this version knows), roots, init, reader, subset; nothing where there is no run."""
     try:
         run = json.loads((out / RUN).read_text())
         about = run["about"]
@@ -158,12 +162,8 @@ def _begun(out: Path) -> dict:
         return {}
     known = {name: value for name, value in run["settings"].items() if name in TrainSettings.__dataclass_fields__}
     settings = {name: as_tuples(value) for name, value in known.items()}
-    return {
-        "settings": settings,
-        "roots": about.get("roots") or [],
-        "init": about.get("init"),
-        "reader": about.get("reader"),
-    }
+    rest = {name: about.get(name) for name in ("init", "reader", "subset")}
+    return {"settings": settings, "roots": about.get("roots") or [], **rest}
 
 
 def as_tuples(value):

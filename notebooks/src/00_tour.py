@@ -241,7 +241,7 @@ te.segment(networks["stcn-tiny"], clip.frames, {0: torch.zeros(96, 96, dtype=tor
 # | XMem, whole, without long-term memory | XMem 3 | `networks/xmem.py`, `memory/sensory.py` | [06](06_xmem.ipynb) |
 # | several objects | STM 3.5 | `masks.py` | [01](01_reading_a_memory.ipynb) |
 # | a video, frame by frame | STM 3.5 | `inference.py`, `segmenter.py` | [04](04_stm.ipynb) |
-# | learning | STCN 4 | `train.py`, `losses.py`, `recipes/` | |
+# | learning | STCN 4 | `train.py`, `training/`, `losses.py`, `recipes/` | [07](07_training.ipynb) |
 # | J and F | DAVIS | `metrics.py`, `evaluate.py` | |
 # | clips with known truth | ours | `data/synthetic.py` | |
 #

@@ -12,7 +12,7 @@ Ours; the authors' loaders draw from global generators.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -105,8 +105,9 @@ class Batch:
         return len(self.frames)
 
     def to(self, device: str | torch.device) -> "Batch":
-        """The same batch on another device."""
-        return self._each(lambda tensor: tensor.to(device))
+        """The same batch on another device; `indices` and `references` stay on the CPU, where the readers want them."""
+        there = self._each(lambda tensor: tensor.to(device))
+        return replace(there, indices=self.indices, references=self.references)
 
     def split(self, parts: int) -> list["Batch"]:
         """The clips in `parts` batches of one size, in order. Raises InputError where their number is no multiple of `parts`. Source: ours."""

@@ -87,10 +87,8 @@ class Augmentation:
     size: int  # height and width of the frames
     interpolation: str = "bilinear"  # or "bicubic"
     flip: float = 0.5  # probability of left and right exchanged
-    crop_area: tuple[float, float] | None = (
-        None  # one box for the clip, its share of the picture. None: the short side becomes `size`,
-    )
-    # and each frame is a random box of that
+    # One box for the clip, its share of the picture. None: the short side becomes `size`, and each frame is a random square of that.
+    crop_area: tuple[float, float] | None = None
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the box, drawn uniformly in its logarithm
     zoom: tuple[float, float] = (1.0, 1.0)  # of the whole clip, about the middle of the picture
     rotation: float = 0.0  # up to this, either way

@@ -50,10 +50,10 @@ GPUS = {
     )
 }
 
-# The share of its peak that a GPU makes use of in training: assumed, one number for all. Set so that both stages of STCN take the time that its authors
-# give for two RTX 2080 Ti, 36 + 16 hours (their paper, section 5, quoted in hkchengrex/STCN issue 160): 0.284 in stage one, 0.233 in stage two,
-# 0.268 in both. A check that was not used: a step of stage two, 4 clips, took about 0.11 s on an RTX 4090 (issue 149 there), by this number 0.108 s. No
-# time was found for XMem. A100 and H100, whose arithmetic has grown faster than their memory, may well reach less.
+# The share of its peak that a GPU makes use of in training: assumed, one number for all. Set so that both stages of STCN take the time that its
+# authors give for two RTX 2080 Ti, 36 + 16 hours (their paper, section 5, quoted in hkchengrex/STCN issue 160): 0.284 in stage one, 0.233 in stage
+# two, 0.268 in both. A check that was not used: a step of stage two, 4 clips, took about 0.11 s on an RTX 4090 (issue 149 there), by this number
+# 0.108 s. No time was found for XMem. A100 and H100, whose arithmetic has grown faster than their memory, may well reach less.
 UTILISATION = 0.27
 
 # Seconds that PyTorch takes to launch one operation, for which a faster GPU must wait. Assumed: what is usual without compilation.
@@ -71,10 +71,10 @@ class StepCost:
     settings: TrainSettings
     clip_flops: int  # of one clip, forward and backward; two per multiplication and addition, of convolutions and matrix products
     clip_activations: int  # bytes of one clip that the forward pass keeps for the backward pass, shared ones once
-    launches: int  # operations that a GPU is given in a step, one after the other, whatever the number of clips
+    launches: int  # operations that a GPU is given for one clip, one after the other; hardly more for a batch
     parameters: int
     weights: int  # bytes
-    weight_copies: int  # bytes of the weights' 16-bit copies, 0 without mixed precision
+    weight_copies: int  # bytes that are kept and made of weights alone: their 16-bit copies
 
     @property
     def step_flops(self) -> int:
@@ -262,9 +262,8 @@ def _address(tensor):
 
 
 def _is_weight_copy(tensor):
-    """Whether autocast made it of a weight: once a step, whatever the number of clips."""
+    """Whether it was made of a weight alone, cut or not, as autocast makes 16-bit copies: then it is no larger with more clips."""
     made_by = tensor.grad_fn
-    if made_by is None or made_by.name() != "ToCopyBackward0":
-        return False
-    source = getattr(made_by.next_functions[0][0], "variable", None)
-    return isinstance(source, nn.Parameter)
+    while made_by is not None and len(made_by.next_functions) == 1:
+        made_by = made_by.next_functions[0][0]
+    return isinstance(getattr(made_by, "variable", None), nn.Parameter)

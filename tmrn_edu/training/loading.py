@@ -1,12 +1,15 @@
 """Batches for the steps of a run, made beside the training if there are workers. What a step sees depends on seed and step alone."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 
 from torch.utils.data import DataLoader, Dataset
 
 from tmrn_edu.data.clips import Batch, TrainingClip, collate
+from tmrn_edu.errors import InputError
 from tmrn_edu.training.schedule import curriculum
 from tmrn_edu.training.settings import TrainSettings
+from tmrn_edu.training.stopping import NAMES
 
 
 class ClipsOfSteps(Dataset):
@@ -15,11 +18,16 @@ class ClipsOfSteps(Dataset):
     def __init__(self, data, settings: TrainSettings):
         self.data, self.settings = data, settings
 
-    def __getitem__(self, place: tuple[int, int]) -> TrainingClip:
+    def __getitem__(self, place: tuple[int, int]) -> TrainingClip | InputError:
         step, position = place
         stage = curriculum(self.settings, step)
         number = batch_number(self.settings, step)
-        return self.data.sample(number, position, self.settings.batch, stage.frames, stage.max_gap, stage.fine_tune)
+        try:
+            return self.data.sample(number, position, self.settings.batch, stage.frames, stage.max_gap, stage.fine_tune)
+        except (
+            InputError
+        ) as error:  # a file that broke on the way: travels as it is, a worker would wrap it in its traceback
+            return error
 
 
 class PlacesOfProcess:
@@ -43,17 +51,33 @@ class PlacesOfProcess:
 def batches(data, settings: TrainSettings, first_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """The batches of one of `world` processes, from `first_step` on: `accumulate` of them a step.
 
-    A process takes the clips [rank, rank + 1) * batch / world of every step, so all processes together see what one would. Source: ours.
+    A process takes the clips [rank, rank + 1) * batch / world of every step, so all processes together see what one would.
+    Raises InputError for a clip that cannot be made, such as one with a damaged file. Source: ours.
     """
     loader = DataLoader(
         ClipsOfSteps(data, settings),
         batch_sampler=PlacesOfProcess(settings, first_step, rank, world),
         num_workers=settings.workers,
-        collate_fn=collate,
-        persistent_workers=False,
+        collate_fn=_collate,
+        worker_init_fn=_leave_signals_alone,
         prefetch_factor=4 if settings.workers else None,
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def _collate(clips: Sequence[TrainingClip | InputError]) -> Batch | InputError:
+    broken = [clip for clip in clips if isinstance(clip, InputError)]
+    return broken[0] if broken else collate(clips)
+
+
+def _leave_signals_alone(_) -> None:
+    """In a worker: Ctrl-C reaches all processes of a terminal, but it is the training that decides when to stop."""
+    for name in NAMES:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def batch_number(settings: TrainSettings, step: int) -> int:

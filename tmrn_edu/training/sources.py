@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from tmrn_edu.data.clips import SyntheticClips
 from tmrn_edu.data.sets import Video, VideoSet, find_sets
@@ -16,13 +17,17 @@ SYNTHETIC_LENGTH = 12  # frames of such a video: room for the gaps of the small 
 
 
 def make_data(
-    recipe: Recipe, roots: Sequence[str | os.PathLike] = (), progress: bool = False
+    recipe: Recipe,
+    roots: Sequence[str | os.PathLike] = (),
+    subset: str | os.PathLike | None = None,
+    progress: bool = False,
 ) -> tuple[object, dict[str, list[Video]], str]:
     """The clips that a recipe is trained on, the videos held out from them by set, and both in words.
 
     `roots`: folders in any layout that `data.sets.find_sets` knows, and "synthetic" or "synthetic:COUNT"; without any, the recipe's own synthetic
-    videos. Every file is looked at once, so that a broken one is named now. Raises InputError where the recipe takes no data, or needs
-    some and gets none.
+    videos. `subset`: a text file of names, one a line, of the data sets or videos to take from the folders (the authors leave badly annotated
+    videos of YouTube-VOS out); None: all. Every file is looked at once, so that a broken one is named now.
+    Raises InputError where the recipe takes no data, or needs some and gets none.
     """
     settings = recipe.settings
     if recipe.stage == CLIPS:
@@ -37,7 +42,8 @@ def make_data(
         raise InputError(
             f"{recipe.name} is trained on {recipe.stage}: expected --data ROOT, a folder of them (docs/training.md says which)"
         )
-    sets = [one for root in roots or [SYNTHETIC] for one in _open(str(root), recipe, progress)]
+    names = None if subset is None else _names_in(subset)
+    sets = [one for root in roots or [SYNTHETIC] for one in _open(str(root), recipe, names, progress)]
     rest, held_out = split_sets(sets, settings.held_out)
     data = clips_of(recipe, rest)
     words = ", ".join(f"{one.name}: {len(one.videos)} {one.kind}" for one in rest)
@@ -64,10 +70,18 @@ def clips_of(recipe: Recipe, sets: Sequence[VideoSet]) -> VideoClips:
     )
 
 
-def _open(root: str, recipe: Recipe, progress: bool) -> list[VideoSet]:
+def _names_in(path: str | os.PathLike) -> list[str]:
+    try:
+        names = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the names in {path}: {error}; expected a text file with one a line") from None
+    return [name for name in names if name]
+
+
+def _open(root: str, recipe: Recipe, names: list[str] | None, progress: bool) -> list[VideoSet]:
     word, _, count = root.partition(":")
     if word != SYNTHETIC:
-        return find_sets(root, progress=progress)
+        return find_sets(root, names, progress=progress)
     if count and not (count.isdecimal() and int(count) > 0):
         raise InputError(f"data {root!r} asks for {count!r} synthetic videos, expected a number, such as synthetic:600")
     return [

@@ -42,7 +42,9 @@ def hardest_pixels(losses: Float[Tensor, "b H W"], share: float | int) -> Bool[T
         raise InputError(f"share of hard pixels is {share}, expected more than 0 and at most 1")
     rows = rearrange(losses, "b H W -> b (H W)")
     order = rows.argsort(dim=1, descending=True, stable=True)[:, : max(1, int(share * rows.shape[1]))]
-    return rearrange(torch.zeros_like(rows, dtype=torch.bool).scatter(1, order, True), "b (H W) -> b H W", H=losses.shape[1])
+    return rearrange(
+        torch.zeros_like(rows, dtype=torch.bool).scatter(1, order, True), "b (H W) -> b H W", H=losses.shape[1]
+    )
 
 
 def smooth(values: Sequence[float | int], width: int = 9) -> np.ndarray:
@@ -54,7 +56,9 @@ def smooth(values: Sequence[float | int], width: int = 9) -> np.ndarray:
 # ------------------------------------------------------------------ pictures
 
 
-def curriculum_figure(stages: Mapping[str, Sequence], steps: Mapping[str, Sequence[int]], dpi: float | int = DPI) -> Figure:
+def curriculum_figure(
+    stages: Mapping[str, Sequence], steps: Mapping[str, Sequence[int]], dpi: float | int = DPI
+) -> Figure:
     """What a run's steps ask for: largest frame gap, frames in a clip, learning rate, share of pixels that count; a line for each recipe.
 
     `stages`: recipe -> `training.schedule.Stage` of some of its steps; `steps`: recipe -> which steps these are, ascending. A grey
@@ -89,48 +93,45 @@ def curriculum_figure(stages: Mapping[str, Sequence], steps: Mapping[str, Sequen
 
 
 def correspondence_figure(
-    frames: UInt8[Tensor, "t H W 3"] | Float[Tensor, "t 3 H W"],
-    points: Float[Tensor, "t n 2"],
+    frames: Sequence[UInt8[Tensor, "_ _ 3"]] | UInt8[Tensor, "t H W 3"] | Float[Tensor, "t 3 H W"],
+    points: Sequence[Float[Tensor, "n 2"]] | Float[Tensor, "_ n 2"],
     titles: Sequence[str],
-    visible: Bool[Tensor, "t n"] | None = None,
-    mesh: Float[Tensor, "t i j 2"] | None = None,
+    visible: Bool[Tensor, "_ n"] | None = None,
+    mesh: Sequence[Float[Tensor, "i j 2"]] | Float[Tensor, "_ i j 2"] | None = None,
     dpi: float | int = DPI,
 ) -> Figure:
     """Frames in a row, the same points marked in each, and a line from frame to frame for every point that is seen in both.
 
-    `points`: (y, x) in pixels. `visible`: where a point is seen, in all frames if None; a point outside its frame is never drawn. `mesh`: a
-    net of points, drawn as thin lines, which shows how a whole picture was bent. `frames`: uint8, or RGB in [0, 1] as networks take them.
-    Raises InputError where frames, points and titles differ in number. Source: ours.
+    `points`: (y, x) in pixels of each frame. `visible`: where a point is seen, in all frames if None; a point outside its frame is never drawn.
+    `mesh`: a net of points for each frame, drawn as thin lines, which shows how a whole picture was bent. `frames`: uint8, of any
+    sizes, or RGB in [0, 1] as networks take them. Raises InputError where frames, points and titles differ in number. Source: ours.
     """
-    if len({len(frames), len(points), len(titles), len(points if visible is None else visible)}) > 1 or not len(frames):
-        there = f"{len(points)} sets of points" + ("" if visible is None else f" ({len(visible)} with visibility)")
-        raise InputError(f"{len(frames)} frames, {there}, {len(titles)} titles: expected one each")
-    if frames.dtype != torch.uint8:
+    given = {"frames": frames, "points": points, "titles": titles, "visible": visible, "mesh": mesh}
+    counts = {name: len(one) for name, one in given.items() if one is not None}
+    if set(counts.values()) != {len(frames)} or not len(frames):
+        raise InputError(f"given are {counts}; expected as many of each, at least 1")
+    if isinstance(frames, Tensor) and frames.dtype != torch.uint8:
         frames = rearrange((frames.clamp(0, 1) * 255).round().to(torch.uint8), "t c H W -> t H W c")
-    count, height, width, _ = frames.shape
-    figure = Figure(figsize=(PANEL * count + 0.1, PANEL * height / width + 0.3), dpi=dpi, layout="constrained")
+    widths = [frame.shape[1] / frame.shape[0] for frame in frames]
+    figure = Figure(figsize=(PANEL * sum(widths) + 0.1, PANEL + 0.3), dpi=dpi, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.02, wspace=0.02, hspace=0.0)
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    low, high = -0.5, torch.tensor([height, width]) - 0.5
-    inside = ((points >= low) & (points < high)).all(dim=-1)
-    seen = inside if visible is None else inside & visible
-    for t, axis in enumerate(axes):
-        draw_frame(axis, frames[t])
+    axes = figure.subplots(1, len(frames), squeeze=False, width_ratios=widths)[0]
+    before = None  # the last frame's axis, points, and which of them are seen
+    for t, (axis, frame) in enumerate(zip(axes, frames, strict=True)):
+        draw_frame(axis, frame)
         axis.set_title(titles[t], fontsize=8, pad=3)
-        if mesh is not None:
-            within = ((mesh[t] >= low) & (mesh[t] < high)).all(dim=-1, keepdim=True)
-            net = torch.where(within, mesh[t], torch.nan).cpu().numpy()
-            for lines in (net, net.swapaxes(0, 1)):
-                for line in lines:
-                    axis.plot(line[:, 1], line[:, 0], color="white", lw=0.7, alpha=0.8)
-        for n in seen[t].nonzero()[:, 0].tolist():
-            y, x = points[t, n].tolist()
+        for line in _lines(mesh[t], frame) if mesh is not None else ():
+            axis.plot(line[:, 1], line[:, 0], color="white", lw=0.7, alpha=0.8)
+        seen = _inside(points[t], frame) & (True if visible is None else visible[t])
+        for n in seen.nonzero()[:, 0].tolist():
+            y, x = points[t][n].tolist()
             axis.plot(x, y, MARKERS[n % len(MARKERS)], ms=7, mfc=_ink(n), mec="black", mew=0.8, zorder=5)
-            if t and seen[t - 1, n]:
-                before = points[t - 1, n].tolist()[::-1]
-                line = ConnectionPatch(before, (x, y), "data", "data", axes[t - 1], axis, color=_ink(n), lw=1.2, alpha=0.9)
+            if before and before[2][n]:
+                ends = {"xyA": before[1][n].tolist()[::-1], "xyB": (x, y), "axesA": before[0], "axesB": axis}
+                line = ConnectionPatch(**ends, coordsA="data", coordsB="data", color=_ink(n), lw=1.2, alpha=0.9)
                 line.set_in_layout(False)
                 figure.add_artist(line)
+        before = axis, points[t], seen
     return figure
 
 
@@ -159,7 +160,9 @@ def hardest_figure(
     above[0].set_title("the frame", fontsize=8, pad=3)
     below[0].set_title("its true mask", fontsize=8, pad=3)
     for top, bottom, (name, loss) in zip(above[1:], below[1:], losses.items(), strict=True):
-        shown = top.imshow(loss.clamp_min(1e-4).log10().cpu().numpy(), cmap="viridis", vmin=-3, vmax=1, interpolation="nearest")
+        shown = top.imshow(
+            loss.clamp_min(1e-4).log10().cpu().numpy(), cmap="viridis", vmin=-3, vmax=1, interpolation="nearest"
+        )
         top.set_title(name, fontsize=8, pad=3)
         hard = hardest_pixels(rearrange(loss, "H W -> 1 H W"), share)[0]
         picture = grey(frame).clone()
@@ -202,7 +205,7 @@ def loss_figure(runs: Mapping[str, Sequence[Mapping]], width: int = 9, dpi: floa
         axis.grid(color="0.92", lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     upper.set_ylabel("loss", fontsize=8)
-    upper.legend(fontsize=8, frameon=False, loc="upper right")
+    figure.legend(loc="outside upper right", ncols=len(runs), fontsize=8, frameon=False)
     lower.set_ylabel("pixels\nthat count", fontsize=8)
     lower.set_xlabel("step", fontsize=8)
     return figure
@@ -210,3 +213,15 @@ def loss_figure(runs: Mapping[str, Sequence[Mapping]], width: int = 9, dpi: floa
 
 def _ink(n: int) -> tuple[float, float, float]:
     return tuple(c / 255 for c in OKABE_ITO[n % len(OKABE_ITO)])
+
+
+def _inside(points: Tensor, frame: Tensor) -> Tensor:
+    """Which points (y, x) have a nearest pixel in the frame."""
+    return ((points >= -0.5) & (points < torch.tensor(frame.shape[:2]) - 0.5)).all(dim=-1)
+
+
+def _lines(mesh: Tensor, frame: Tensor) -> list[np.ndarray]:
+    """The rows and columns of a net of points, cut off where they leave the frame."""
+    inside = rearrange(_inside(mesh, frame), "i j -> i j 1")
+    net = torch.where(inside, mesh, torch.nan)
+    return [line.numpy() for line in (*net, *rearrange(net, "i j yx -> j i yx"))]
