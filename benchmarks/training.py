@@ -3,13 +3,14 @@
     OMP_NUM_THREADS=1 python benchmarks/training.py                              both stages of stm_small, stcn_small and xmem_small
     OMP_NUM_THREADS=1 python benchmarks/training.py tmrn_stcn_small --steps 20 --rounds 3
     OMP_NUM_THREADS=1 python benchmarks/training.py --data DAVIS                 on data of yours instead of synthetic videos
+    OMP_NUM_THREADS=1 python benchmarks/training.py stcn_video --loader --data DAVIS         how fast clips of full size are made
     python benchmarks/training.py --costs                                        the tables of docs/training.md, minutes on one core
 
 *loader*: clips made by `training.loading.batches` in this process, batch after batch. *first*: every synthetic video has to be painted when it is
 first drawn, as in the first steps of a run; *again*: the same clips once more, all videos kept. *step*: the same batches, ready, through
 `ClipObjective`, backward pass and optimiser. *both*: the step fed by the loader as in a run, from its first step on, without and with a worker
-process. The five take turns in every round. `clips/s` are by the clock, so other work on the machine slows them; `CPU ms` are those of this process, not of
-a worker: what loading takes from training where there is a second core. A step of the loop in `train.py` also logs and draws.
+process. The five take turns in every round. `clips/s` are by the clock, so other work on the machine slows them; `CPU ms` are those of this
+process, not of a worker: what loading takes from training where there is a second core. A step of the loop in `train.py` also logs and draws.
 """
 
 import argparse
@@ -73,20 +74,25 @@ def clocked(stream: Iterator, use: Callable[[int, Batch], None], steps: int) -> 
     return (time.perf_counter() - clock) / steps, (time.process_time() - cpu) / steps
 
 
-def throughput(recipe: Recipe, roots: list[str], steps: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median (seconds of the clock, of the CPU) per step, of every mode."""
+def throughput(
+    recipe: Recipe, roots: list[str], steps: int, rounds: int, loader: bool = False
+) -> dict[str, tuple[float, float]]:
+    """Median (seconds of the clock, of the CPU) per step, of every mode, or of the loader alone."""
     data, _, _ = make_data(recipe, roots)
     stream = lambda workers: batches(data, recipe.with_settings(workers=workers).settings)
     forget_videos()
     prepared = [batch for batch, _ in zip(stream(0), range(steps + 1), strict=False)]
-    step, nothing = make_step(recipe), lambda step, batch: None
+    nothing = lambda step, batch: None
+    step = nothing if loader else make_step(recipe)
     for warm in range(2):
         step(warm, prepared[warm])
-    taken = {mode: [] for mode in MODES}
+    taken = {mode: [] for mode in (MODES[:2] if loader else MODES)}
     for _ in range(rounds):
         forget_videos()
         taken["loader, first"].append(clocked(stream(0), nothing, steps))
         taken["loader, again"].append(clocked(stream(0), nothing, steps))
+        if loader:
+            continue
         taken["step"].append(clocked(iter(prepared), step, steps))
         forget_videos()
         taken["both, 0 workers"].append(clocked(stream(0), step, steps))
@@ -97,14 +103,18 @@ def throughput(recipe: Recipe, roots: list[str], steps: int, rounds: int) -> dic
     }
 
 
-def show_throughput(recipe: Recipe, roots: list[str], steps: int, rounds: int) -> None:
+def show_throughput(recipe: Recipe, options: argparse.Namespace) -> None:
     """The lines of one recipe."""
-    found, batch = throughput(recipe, roots, steps, rounds), recipe.settings.batch
-    clock, cpu = found["step"]
-    for mode, (seconds, own) in found.items():
-        share = f"{seconds / clock:7.0%} {own / cpu:7.0%}" if mode != "step" else f"{'':15}"
+    found = throughput(recipe, options.data, options.steps, options.rounds, options.loader)
+    for mode, (clock, cpu) in found.items():
+        share = ""
+        if "step" in found and mode != "step":
+            share = f"{clock / found['step'][0]:.0%}, {cpu / found['step'][1]:.0%}"
         name = recipe.name if mode == MODES[0] else ""
-        print(f"| {name:22} | {mode:16} | {batch / seconds:8.1f} | {1e3 * own:8.1f} | {share} |", flush=True)
+        print(
+            f"| {name:22} | {mode:16} | {recipe.settings.batch / clock:7.1f} | {1e3 * cpu:7.1f} | {share:10} |",
+            flush=True,
+        )
 
 
 # ------------------------------------------------------------------ costs
@@ -153,6 +163,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=[], metavar="ROOT", help="as of tmrn-edu train")
     parser.add_argument("--steps", type=int, default=12, help="steps a turn (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="turns of everything (%(default)s)")
+    parser.add_argument("--loader", action="store_true", help="the loader alone")
     parser.add_argument("--costs", action="store_true", help="estimate what full-size runs cost")
     parser.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 8], metavar="N", help="with --costs: how many")
     options = parser.parse_args()
@@ -163,10 +174,10 @@ def main() -> None:
     print(
         f"{torch.get_num_threads()} thread(s), {os.cpu_count()} cores, torch {torch.__version__}; {options.rounds} x {options.steps} steps\n"
     )
-    print("| recipe | | clips/s | CPU ms a step | of the step alone: clock, CPU |\n|---|---|--:|--:|--:|")
+    print("| recipe | | clips/s | CPU ms a batch | of the step alone: clock, CPU |\n|---|---|--:|--:|--:|")
     for name in options.recipes or SMALL:
         for recipe in stages_of(name):
-            show_throughput(recipe, options.data, options.steps, options.rounds)
+            show_throughput(recipe, options)
 
 
 if __name__ == "__main__":

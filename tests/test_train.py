@@ -251,6 +251,20 @@ def test_a_loss_that_is_not_finite(tmp_path, clips):
     assert batch["frames"].shape == (2, 2, 3, 32, 32) and len(batch["names"]) == 2
 
 
+def test_a_gradient_that_is_not_finite(tmp_path, clips):
+    """A finite loss can have a gradient that is none; it must not reach the weights, nor a checkpoint."""
+
+    class Steep(SpaceTimeReader):
+        def score(self, frame, query, centre, gap):
+            score = super().score(frame, query, centre, gap)
+            return score + 0 * (score - score.detach()).abs().sqrt()  # the slope of a root at zero, times zero
+
+    out = tmp_path / "run"
+    with pytest.raises(FloatingPointError, match="norm of the gradient at step 0 is nan, expected a finite number"):
+        train(recipe(Steep), out, progress=False, data=clips)
+    assert files_of(out) == ["bad_batch_0.pt", "run.json"]
+
+
 def test_steps_without_a_number_are_skipped_if_asked(tmp_path, clips):
     class Dark(SyntheticClips):
         """Clips of which one has no number in it."""

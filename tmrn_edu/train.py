@@ -141,39 +141,53 @@ class Run:
     def _one_step(self, parts: list[Batch]) -> float:
         """One optimiser step on the parts of a batch; returns the loss over all processes."""
         settings, stage = self.settings, curriculum(self.settings, self.step)
+        number = batch_number(settings, self.step)
+        torch.manual_seed(number)  # so what a reader of yours draws is the same after a resumption
         for group in self.optimiser.param_groups:
             group["lr"] = stage.lr
-        torch.manual_seed(
-            batch_number(settings, self.step)
-        )  # what a reader of yours draws is the same after a resumption
         self.optimiser.zero_grad(set_to_none=True)
         values: dict[str, float] = {}
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            part = part.to(self.fabric.device)
-            draws = torch.Generator().manual_seed(batch_number(settings, self.step))
-            with self.fabric.no_backward_sync(self.objective, enabled=not last):
+        for place, part in enumerate(parts, start=1):
+            part, draws = part.to(self.fabric.device), torch.Generator().manual_seed(number)
+            with self.fabric.no_backward_sync(self.objective, enabled=place < len(parts)):
                 loss, terms, found = self.objective(Parcel(part, stage, draws))
-                self._add(
-                    values, {"loss": loss.detach()} | {name: term.mean() for name, term in terms.items()}, len(parts)
-                )
-                if not np.isfinite(values["loss"]) and settings.non_finite == "stop":
-                    self._stop_at_no_number(values["loss"], part)
-                self.fabric.backward(loss / len(parts) if len(parts) > 1 else loss)
-            if last:
-                self._sample(part, found)
-        if not np.isfinite(values["loss"]):  # left out: gradients are dropped with the next step
-            self.skipped, self.step = self.skipped + 1, self.step + 1
-            return values["loss"]
+                self._add(values, {"loss": loss.detach()} | {k: term.mean() for k, term in terms.items()}, len(parts))
+                finite = self._is_number("loss", values["loss"], part)
+                self.fabric.backward(
+                    loss / len(parts) if len(parts) > 1 else loss
+                )  # in any case: processes wait for it
+        self._sample(part, found)
         norm = self.fabric.clip_gradients(
-            self.objective, self.optimiser, max_norm=settings.clip_gradient or float("inf"), error_if_nonfinite=False
+            self.objective,
+            self.optimiser,
+            max_norm=settings.clip_gradient or float("inf"),
+            error_if_nonfinite=False,
         )
-        self._whole = False
-        self.optimiser.step()
-        self._whole = True
-        self.step += 1
-        self._log(values | {"gradient_norm": float(norm)}, stage)
+        # With 16 bits, gradients that overflow are expected: the scaler leaves such a step out and scales less.
+        if finite and (settings.precision == "16" or self._is_number("norm of the gradient", float(norm), part)):
+            self._whole = False
+            self.optimiser.step()
+            self._whole = True
+            self.step += 1
+            self._log(values | {"gradient_norm": float(norm)}, stage)
+            return values["loss"]
+        self.skipped, self.step = self.skipped + 1, self.step + 1
         return values["loss"]
+
+    def _is_number(self, what: str, value: float, batch: Batch) -> bool:
+        """Whether a value is finite, in all processes alike; if not, says where and keeps the batch, unless such steps are to be skipped."""
+        if np.isfinite(value):
+            return True
+        if self.settings.non_finite == "stop":
+            path = self.folder.out / BAD_BATCH.format(step=self.step)
+            if self.fabric.is_global_zero:
+                with atomic_path(path) as temporary:
+                    torch.save({k: v.cpu() if hasattr(v, "cpu") else v for k, v in vars(batch).items()}, temporary)
+            raise FloatingPointError(
+                f"{what} at step {self.step} is {value}, expected a finite number; clips: {', '.join(batch.names) or 'unnamed'}; "
+                f"the batch is in {path}; --resume --non-finite=skip leaves such steps out"
+            )
+        return False
 
     def _add(self, values: dict[str, float], found: dict[str, torch.Tensor], parts: int) -> None:
         """Adds a part's numbers, averaged over all processes."""
@@ -220,18 +234,6 @@ class Run:
             labels = torch.cat([truth[:1], found[0].cpu()])
             frames = rearrange((batch.frames[0].cpu() * 255).round().to(torch.uint8), "t c H W -> t H W c")
             self.folder.picture(self.step, clip_picture(frames, truth, labels))
-
-    def _stop_at_no_number(self, loss: float, batch: Batch) -> None:
-        """The loss is nan or infinite: says where, and keeps the batch."""
-        where = f"loss at step {self.step} is {loss}, expected a finite number; clips: {', '.join(batch.names) or 'unnamed'}"
-        path = self.folder.out / BAD_BATCH.format(step=self.step)
-        if self.fabric.is_global_zero:
-            with atomic_path(path) as temporary:
-                torch.save(
-                    {name: value.cpu() if hasattr(value, "cpu") else value for name, value in vars(batch).items()},
-                    temporary,
-                )
-        raise FloatingPointError(f"{where}; the batch is in {path}; --resume --non-finite=skip leaves such steps out")
 
     def save(self) -> None:
         """A checkpoint, by the first process."""

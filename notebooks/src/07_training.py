@@ -250,7 +250,8 @@ print(f"sorting, topk and package agree: {int(0.15 * 64 * 64)} of {64 * 64} pixe
 # **Predict the curve.** In each stage the share of pixels that count falls from 1 to a quarter during the first half. Will the loss fall all the way?
 
 # %%
-folder = Path(tempfile.mkdtemp())  # of your own runs: runs/RECIPE, unless you say --out
+kept = tempfile.TemporaryDirectory()  # goes with the kernel; the command writes to runs/RECIPE, unless you say --out
+folder = Path(kept.name)
 short = {"size": 64, "batch": 4, "objects": 1}
 start = "none"
 for stage, count in ((stills, 40), (videos, 100)):
@@ -279,11 +280,11 @@ for name, network in networks.items():
     found[name], J[name] = result.index_masks, te.metrics.score(result.index_masks, clip.index_masks).J
 
 shown = [0, 1, 3, 5, 7]
-titles = [f"{name}, J {J[name]:.2f}: {t}" if t == 0 else f"{t}" for name in found for t in shown]
+titles = [f"{name}, J {J[name]:.2f}" if t == 0 else f"frame {t}" for name in found for t in shown]
 te.viz.contact_sheet(clip.frames[shown * 4], torch.cat([masks[shown] for masks in found.values()]), 5, titles, alpha=0.35, dpi=70)
 
 # %% [markdown]
-# After the stills the masks are nearly empty: 40 steps are too few. Set them to 60 and they are not, learning comes in a jump here. The videos' 100 steps bring masks, though they swallow what touches the target; the shipped network minds that, too.
+# After the stills the masks are nearly empty: 40 steps are too few. (Try 60: learning comes in a jump.) The videos' 100 steps bring masks, though they swallow what touches the target; those of the shipped network do so less.
 #
 # One clip may be luck. Eight easy ones, all held out:
 
@@ -413,7 +414,7 @@ run_recipe(find_recipe("xmem_video"), folder / "no", ["synthetic:8"], init="none
 # %% [markdown]
 # ## The full recipe, one step
 #
-# The same call at published size: ResNet-50 and ResNet-18, all 54 million weights, with what the curriculum asks for at step 0. Where there is a GPU the frames are 384 x 384 and numbers have 16 bits, as published; without one they are 64 x 64. One clip on our own videos; without ImageNet's weights, which `--init imagenet` would fetch.
+# The same call at published size: ResNet-50 and ResNet-18, all 54 million weights, with what the curriculum asks for at step 0. Where there is a GPU the frames are 384 x 384 and numbers have 16 bits, as published; without one they are 64 x 64. One clip on our own videos; without ImageNet's weights, which `--init imagenet` would fetch. For a moment it takes a gigabyte of disk.
 
 # %%
 full = find_recipe("stcn_video")

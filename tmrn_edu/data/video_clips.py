@@ -31,10 +31,13 @@ _kept: dict[tuple, Clip] = {}  # the one used last stands last
 
 def _kept_clip(*recipe) -> Clip:
     """`make_clip`, or what it gave for the same arguments, as long as there is room."""
-    clip = _kept.pop(recipe, None) or make_clip(*recipe)
+    clip = _kept.pop(recipe, None)
+    if clip is None:
+        clip = make_clip(*recipe)
+        room = KEPT_BYTES - sum(5 * each.layers.numel() for each in (clip, *_kept.values()))
+        while room < 0 and _kept:
+            room += 5 * _kept.pop(next(iter(_kept))).layers.numel()
     _kept[recipe] = clip
-    while len(_kept) > 1 and sum(5 * each.layers.numel() for each in _kept.values()) > KEPT_BYTES:
-        del _kept[next(iter(_kept))]
     return clip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float, UInt8
 from numpy.random import Generator
 from PIL import Image
@@ -70,16 +70,21 @@ class ThinPlate:
         return y + to_y.mul_(self.size[0]), x + to_x.mul_(self.size[1])
 
     def slopes(self, y, x):
-        """Derivatives (dY/dy, dY/dx, dX/dy, dX/dx) of the source point (Y, X)."""
+        """Derivatives (dY/dy, dY/dx, dX/dy, dX/dx) of the source point (Y, X); all control points at once, so for few points."""
         u, v = (y + 0.5) / self.size[0], (x + 0.5) / self.size[1]
-        found = [torch.zeros_like(u + v) + slope for slope in rearrange(self.plane[1:], "uv to -> (to uv)").tolist()]
-        for (cu, cv), weights in zip(self.centres.tolist(), self.weights.tolist(), strict=True):
-            steep = 2 * (torch.log((u - cu).square() + (v - cv).square() + 1e-30) + 1)
-            for to, weight in enumerate(weights):
-                found[2 * to] += weight * steep * (u - cu)
-                found[2 * to + 1] += weight * steep * (v - cv)
+        centres, weights = (torch.from_numpy(array).to(u.dtype) for array in (self.centres, self.weights))
+        to_u, to_v = (rearrange(c, "k -> k" + " 1" * max(u.ndim, v.ndim)) for c in rearrange(centres, "k uv -> uv k"))
+        du, dv = u - to_u, v - to_v
+        steep = 2 * (torch.log(du.square() + dv.square() + 1e-30) + 1)
+        along_u, along_v = (einsum(weights, steep * d, "k to, k ... -> to ...") for d in (du, dv))
+        plane_u, plane_v = self.plane[1:].tolist()
         aspect = self.size[0] / self.size[1]
-        return 1 + found[0], found[1] * aspect, found[2] / aspect, 1 + found[3]
+        return (
+            1 + plane_u[0] + along_u[0],
+            (plane_v[0] + along_v[0]) * aspect,
+            (plane_u[1] + along_u[1]) / aspect,
+            1 + plane_v[1] + along_v[1],
+        )
 
     def back(self, y, x):
         """Inverse by Newton's method, from the point itself; within 1e-6 pixels inside the picture for splines of `draw_thin_plate`."""

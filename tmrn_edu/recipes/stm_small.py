@@ -12,19 +12,19 @@ from tmrn_edu.training.settings import STILLS, VIDEO, Course, Recipe, TrainSetti
 
 STATIC = TrainSettings(
     steps=60, batch=6, short_share=0.0, size=96, frames=3, max_gap=1,
-    hard_pixels=1.0, dice=0.0, readout_mask=1.0, sum_frames=True, save_every=50, sample_every=50,
+    hard_pixels=1.0, dice=0.0, readout_mask=1.0, sum_frames=True, workers=1, save_every=50, sample_every=50,
 )  # fmt: skip
 VIDEO_SETTINGS = TrainSettings(
     steps=80, batch=6, short_share=0.0, size=96, frames=3, objects=2, gaps=((0.0, 1), (0.3, 2), (0.6, 3)),
-    hard_pixels=1.0, dice=0.0, readout_mask=1.0, sum_frames=True, save_every=50, sample_every=50,
+    hard_pixels=1.0, dice=0.0, readout_mask=1.0, sum_frames=True, workers=1, save_every=50, sample_every=50,
 )  # fmt: skip
 
 
 def course(name: str, make_reader) -> Course:
     """Both stages, with a reader."""
     build = lambda seed: matched(STM.tiny, make_reader, seed)
-    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=300)
-    video = Recipe(f"{name}-video-small", build, VIDEO_SETTINGS, stage=VIDEO, init=static.name, synthetic=300)
+    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=96)
+    video = Recipe(f"{name}-video-small", build, VIDEO_SETTINGS, stage=VIDEO, init=static.name, synthetic=96)
     return Course(f"{name}-small", (static, video))
 
 

@@ -74,7 +74,7 @@ class StepCost:
     launches: int  # operations that a GPU is given for one clip, one after the other; hardly more for a batch
     parameters: int
     weights: int  # bytes
-    weight_copies: int  # bytes that are kept and made of weights alone: their 16-bit copies
+    weight_copies: int  # bytes kept that are made of weights alone, above all their 16-bit copies
 
     @property
     def step_flops(self) -> int:

@@ -82,8 +82,10 @@ def curriculum_figure(
         axis.tick_params(labelsize=7)
         axis.grid(color="0.92", lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_yscale("log" if field == "lr" else "linear")
-        if field != "lr":
+        if field == "lr":
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:.0e}")
+        else:
             axis.set_ylim(bottom=0)
     for axis in figure.axes[2:]:
         axis.set_xlabel("thousand steps", fontsize=8)

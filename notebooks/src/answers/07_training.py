@@ -2,7 +2,6 @@
 # # 07 · Training: worked answers
 
 # %%
-import torch
 from einops import rearrange
 
 import tmrn_edu as te
