@@ -169,6 +169,17 @@ def test_an_error_on_the_way_loses_nothing(tmp_path, clips):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_too_little_memory(tmp_path, clips, monkeypatch):
+    from tmrn_edu.training import objective
+
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(objective, "roll_out", full)
+    with pytest.raises(MemoryError, match="step 0 does not fit into the memory of cpu: expected --accumulate 2 or more"):
+        train(recipe(), tmp_path / "run", progress=False, data=clips)
+
+
 def test_parts_of_a_batch_add_up(tmp_path, clips):
     whole = weights_of(train(recipe(steps=2, lr=1e-3), tmp_path / "1", progress=False, data=clips))
     parts = weights_of(train(recipe(steps=2, lr=1e-3, accumulate=2), tmp_path / "2", progress=False, data=clips))

@@ -658,4 +658,4 @@ print("layouts:", te.networks.base.LAYOUTS, "| rules: a memory frame every", ful
 # - A map that looks right is not yet a part that is used, and a part that is used need not help much: wipe it, freeze it, and count.
 # - TMRN replaces the **reader** and nothing else, and warm it starts as the network that it moves into.
 #
-# Answers to the exercises: [answers/06_xmem](answers/06_xmem.ipynb).
+# Answers to the exercises: [answers/06_xmem](answers/06_xmem.ipynb). Next: [07 · Training](07_training.ipynb), where networks learn all this.

@@ -170,7 +170,7 @@ from tmrn_edu.training.loading import batches
 from tmrn_edu.training.objective import clip_objective
 from tmrn_edu.training.schedule import Stage
 
-step = stills.with_settings(batch=4, size=64, readout_mask=0.0)  # one loss alone, so that the loop is short
+step = stills.with_settings(batch=4, size=64, readout_mask=0.0, workers=0)  # one loss alone, so that the loop is short
 batch = next(batches(make_data(step, ["synthetic:60"])[0], step.settings))
 network = step.build(seed=0).train()
 print("frames", tuple(batch.frames.shape), " b t c H W    object masks", tuple(batch.object_masks.shape), " b o t H W")
@@ -252,7 +252,7 @@ print(f"sorting, topk and package agree: {int(0.15 * 64 * 64)} of {64 * 64} pixe
 # %%
 kept = tempfile.TemporaryDirectory()  # goes with the kernel; the command writes to runs/RECIPE, unless you say --out
 folder = Path(kept.name)
-short = {"size": 64, "batch": 4, "objects": 1}
+short = {"size": 64, "batch": 4, "objects": 1, "workers": 0}  # workers: processes that make clips beside the training
 start = "none"
 for stage, count in ((stills, 40), (videos, 100)):
     start = run_recipe(stage, folder / stage.name, ["synthetic:60"], init=start, options={"steps": count, **short}, progress=False)
@@ -333,7 +333,7 @@ class CtrlC:
         return self.data.sample(step, *place)
 
 
-tiny = stills.with_settings(steps=4, batch=2, size=32)
+tiny = stills.with_settings(steps=4, batch=2, size=32, workers=0)
 data = make_data(tiny, ["synthetic:8"])[0]
 unbroken = te.train.train(tiny, folder / "unbroken", data=data, progress=False)
 try:
