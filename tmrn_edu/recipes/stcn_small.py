@@ -23,9 +23,9 @@ VIDEO_SETTINGS = TrainSettings(
 def course(name: str, make_reader) -> Course:
     """Both stages, with a reader."""
     build = lambda seed: matched(STCN.tiny, make_reader, seed)
-    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=96)
+    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=64)
     video = Recipe(
-        f"{name}-video-small", build, VIDEO_SETTINGS, stage=VIDEO, init=static.name, synthetic=96, grows=True
+        f"{name}-video-small", build, VIDEO_SETTINGS, stage=VIDEO, init=static.name, synthetic=64, grows=True
     )
     return Course(f"{name}-small", (static, video))
 

@@ -23,14 +23,14 @@ VIDEO_SETTINGS = TrainSettings(
 def course(name: str, make_reader) -> Course:
     """Both stages, with a reader."""
     build = lambda seed: matched(XMem.tiny, make_reader, seed)
-    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=96)
+    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=64)
     video = Recipe(
         f"{name}-video-small",
         build,
         VIDEO_SETTINGS,
         stage=VIDEO,
         init=static.name,
-        synthetic=96,
+        synthetic=64,
         interpolation="bilinear",
         rule="spread",
     )

@@ -13,7 +13,8 @@ from tmrn_edu.training.held_out import split_sets
 from tmrn_edu.training.settings import CLIPS, STILLS, Recipe
 
 SYNTHETIC = "synthetic"  # in place of a folder: our own videos, "synthetic:600" so many
-SYNTHETIC_LENGTH = 12  # frames of such a video: room for the gaps of the small recipes
+# Frames of such a video, and their size: room for the gaps of the small recipes; few where each is a still of its own. Painting takes time.
+SYNTHETIC_LENGTH, STILLS_LENGTH, SYNTHETIC_SIZE = 12, 4, (108, 144)
 
 
 def make_data(
@@ -84,6 +85,7 @@ def _open(root: str, recipe: Recipe, names: list[str] | None, progress: bool) ->
         return find_sets(root, names, progress=progress)
     if count and not (count.isdecimal() and int(count) > 0):
         raise InputError(f"data {root!r} asks for {count!r} synthetic videos, expected a number, such as synthetic:600")
+    length = STILLS_LENGTH if recipe.stage == STILLS else SYNTHETIC_LENGTH
     return [
-        synthetic_set(int(count or recipe.synthetic or 600), length=SYNTHETIC_LENGTH, objects=recipe.settings.objects)
+        synthetic_set(int(count or recipe.synthetic or 600), length, SYNTHETIC_SIZE, objects=recipe.settings.objects)
     ]
