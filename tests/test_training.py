@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -313,6 +314,10 @@ def test_a_course_hands_weights_over_and_scores(tmp_path, monkeypatch):
     (out / "2-tmrn-stcn-video-small" / "network.safetensors").unlink()  # as if it had been stopped: goes on as it began
     again = run_recipe(find_recipe("tmrn_stcn_small"), out, resume=True, progress=False)
     assert again == path and path.exists()
+    shutil.rmtree(path.parent)  # as if it had been stopped in the first stage: the second is as it was asked for then
+    assert run_recipe(find_recipe("tmrn_stcn_small"), out, resume=True, progress=False) == path
+    settings = json.loads((path.parent / "run.json").read_text())["settings"]
+    assert {name: settings[name] for name in options} == options
     with pytest.raises(InputError, match="holds a run on synthetic: 2 video; held out: .* now the data is"):
         run_recipe(
             find_recipe("tmrn_stcn_static_small"), out / "1-tmrn-stcn-static-small", ["synthetic:4"], resume=True

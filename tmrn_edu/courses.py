@@ -106,13 +106,14 @@ def run_recipe(
     if isinstance(recipe, Course):
         return _run_course(recipe, out, roots, init, reader, subset, resume, options, **engine)
     begun = _begun(out) if resume else {}
-    recipe = recipe.with_settings(**begun.get("settings", {}) | dict(options or {}))
+    options = dict(options or {})
+    recipe = recipe.with_settings(**begun.get("settings", {}) | options)
     roots = list(roots) or begun.get("roots", [])
     init, reader, subset = init or begun.get("init"), reader or begun.get("reader"), subset or begun.get("subset")
     data, held_out, words = make_data(recipe, roots, subset, progress=bool(engine.get("progress")))
     init = first_weights(recipe, init)
     about = {"data": words, "roots": [str(root) for root in roots], "init": init, "reader": reader}
-    about["subset"] = None if subset is None else str(subset)
+    about |= {"subset": None if subset is None else str(subset), "options": begun.get("options", {}) | options}
     return train(
         with_reader(recipe, reader), out, resume, data=data, init=init, held_out=held_out, about=about, **engine
     )
@@ -127,6 +128,7 @@ def _run_course(course: Course, out: Path, roots, init, reader, subset, resume: 
         path = run_recipe(stage, folder, roots, init, reader, subset, begun, options, **engine)
         first = _begun(folder)
         roots, reader, subset, init = first["roots"], first["reader"], first["subset"], path
+        options = first["options"]  # those given when it was begun hold for the next stage too
     if is_first_process():
         _, held_out, _ = make_data(course.stages[-1].with_settings(**first["settings"]), roots, subset)
         scores = score_network(load(path), held_out)
@@ -160,10 +162,12 @@ def _begun(out: Path) -> dict:
         about = run["about"]
     except (OSError, ValueError, KeyError):
         return {}
-    known = {name: value for name, value in run["settings"].items() if name in TrainSettings.__dataclass_fields__}
-    settings = {name: as_tuples(value) for name, value in known.items()}
+    settings, options = (
+        {name: as_tuples(value) for name, value in given.items() if name in TrainSettings.__dataclass_fields__}
+        for given in (run["settings"], about.get("options", {}))
+    )
     rest = {name: about.get(name) for name in ("init", "reader", "subset")}
-    return {"settings": settings, "roots": about.get("roots") or [], **rest}
+    return {"settings": settings, "options": options, "roots": about.get("roots") or [], **rest}
 
 
 def as_tuples(value):

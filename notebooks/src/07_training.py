@@ -284,7 +284,7 @@ titles = [f"{name}, J {J[name]:.2f}" if t == 0 else f"frame {t}" for name in fou
 te.viz.contact_sheet(clip.frames[shown * 4], torch.cat([masks[shown] for masks in found.values()]), 5, titles, alpha=0.35, dpi=70)
 
 # %% [markdown]
-# After the stills the masks are nearly empty: 40 steps are too few. (Try 60: learning comes in a jump.) The videos' 100 steps bring masks, though they swallow what touches the target; those of the shipped network do so less.
+# After the stills the masks are still torn, and wrong in many places: 40 steps are too few. The videos' 100 steps bring whole masks, though they swallow what touches the target; those of the shipped network do so less.
 #
 # One clip may be luck. Eight easy ones, all held out:
 
