@@ -435,7 +435,9 @@ def test_an_empty_slot_changes_only_what_the_authors_average():
     settings = find_recipe("xmem_video").settings
     two = Batch(frames, masks[:, :2], (0, 1, 2))
     three = Batch(frames, masks, (0, 1, 2), present=torch.tensor([[1.0, 1.0, 0.0]]))
-    (one, some), (other, more) = (clip_objective(network, b, settings, curriculum(settings, 70_000)) for b in (two, three))
+    (one, some), (other, more) = (
+        clip_objective(network, b, settings, curriculum(settings, 70_000)) for b in (two, three)
+    )
     for a, b in zip(some, more, strict=True):
         torch.testing.assert_close(a.logits, b.logits[:, :3], rtol=1e-4, atol=1e-4)
         assert b.probabilities[:, 3].max() < 1e-5

@@ -176,7 +176,9 @@ def test_too_little_memory(tmp_path, clips, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(objective, "roll_out", full)
-    with pytest.raises(MemoryError, match="step 0 does not fit into the memory of cpu: expected --accumulate 2 or more"):
+    with pytest.raises(
+        MemoryError, match="step 0 does not fit into the memory of cpu: expected --accumulate 2 or more"
+    ):
         train(recipe(), tmp_path / "run", progress=False, data=clips)
 
 

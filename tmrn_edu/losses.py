@@ -55,6 +55,7 @@ def readout_mask_loss(mask_read: Float[Tensor, "b o h w"], object_masks: Float[T
     cell = object_masks.shape[-1] // mask_read.shape[-1]
     truth = reduce(object_masks, "b o (h dy) (w dx) -> b o h w", "mean", dy=cell, dx=cell)
     read = mask_read.clamp(1e-3, 1 - 1e-3)
-    unknown = read.isnan()  # PyTorch would raise, on a GPU fatally; a training loop wants to see a loss that is no number
+    # PyTorch would raise for these, on a GPU fatally; a training loop wants to see a loss that is no number.
+    unknown = read.isnan()
     loss = F.binary_cross_entropy(torch.where(unknown, 0.5, read), truth)
     return torch.where(unknown.any(), torch.nan, loss)

@@ -132,8 +132,8 @@ class Run:
                 self._stop(130)
             except torch.cuda.OutOfMemoryError as error:
                 self._save_if_whole()
-                words = f"step {self.step} does not fit into the memory of {self.fabric.device}"
-                raise MemoryError(f"{words}: expected --accumulate 2 or more, or a smaller --batch or --size") from error
+                where = f"step {self.step} does not fit into the memory of {self.fabric.device}"
+                raise MemoryError(f"{where}: expected --accumulate 2 or more, or a smaller --size") from error
             except Exception:
                 self._save_if_whole()
                 raise
