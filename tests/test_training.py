@@ -4,9 +4,11 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from davis_tree import write_davis, write_list
+from PIL import Image
 from small_networks import build
 from torch import nn
 
@@ -25,7 +27,7 @@ from tmrn_edu.training.held_out import score_videos, split_sets
 from tmrn_edu.training.objective import label_loss
 from tmrn_edu.training.sources import make_data
 from tmrn_edu.training.start import grow_stem, put_reader, start_from
-from tmrn_edu.weights import export
+from tmrn_edu.weights import export, load
 
 TINY = TrainSettings(steps=10)
 
@@ -146,6 +148,14 @@ def test_weights_of_a_run_and_a_new_reader(tmp_path):
     torch.testing.assert_close(one[-1].logits, other[-1].logits, rtol=1e-3, atol=1e-3)
 
 
+def test_a_shipped_network_by_name_whose_reader_is_left_out():
+    network = STCN.tiny()
+    words = start_from(network, "tmrn-stcn-tiny")
+    assert "its TrajectoryReader is left out, this network's SpaceTimeReader begins as it was drawn" in words
+    shipped = load("tmrn-stcn-tiny").state_dict()
+    assert all(torch.equal(tensor, shipped[name]) for name, tensor in network.state_dict().items())
+
+
 def test_a_readers_own_weights_come_along(tmp_path):
     trained = STCN.tiny(TrajectoryReader.paper(32, 64))
     nn.init.constant_(trained.reader.rectify, 0.123)
@@ -188,12 +198,19 @@ def test_stage_two_grows_the_stem_of_stage_one(tmp_path):
 
 def test_first_weights_that_do_not_fit(tmp_path):
     export(build("XMem tiny"), tmp_path / "xmem.safetensors")
-    with pytest.raises(InputError, match="xmem.safetensors does not fit STCN"):
+    with pytest.raises(
+        InputError, match=r"xmem.safetensors holds XMem \(tiny\), the network to be trained is STCN \(tiny\)"
+    ):
         start_from(STCN.tiny(), tmp_path / "xmem.safetensors")
     with pytest.raises(
-        InputError, match="no weights at .*nothing.pth to start from; expected a file, 'imagenet' or 'none'"
+        InputError, match="no weights at .*nothing.pth to start from; expected a file, a shipped network's name"
     ):
         start_from(STCN.tiny(), tmp_path / "nothing.pth")
+    (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(
+        InputError, match="checkpoint.pt is the checkpoint of a run; expected the network.safetensors beside it"
+    ):
+        start_from(STCN.tiny(), tmp_path / "checkpoint.pt")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(InputError, match="notes.txt is no file of tmrn-edu train"):
         start_from(STCN.tiny(), tmp_path / "notes.txt")
@@ -275,6 +292,20 @@ def test_data_by_name(tmp_path):
     assert "1 video" in words
     with pytest.raises(InputError, match="cannot read the names in .*nowhere.txt"):
         make_data(recipe, [root], tmp_path / "nowhere.txt")
+    (tmp_path / "own").mkdir()
+    for number, values in enumerate(([0, 1], [0, 255], [0, 0])):  # labels, white on black, nothing
+        Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(tmp_path / "own" / f"{number}.jpg")
+        Image.fromarray(np.tile(np.array(values, np.uint8), (20, 15))).save(tmp_path / "own" / f"{number}.png")
+    one = find_recipe("stcn_static_small")
+    stills, _, _ = make_data(one, [tmp_path / "own"])
+    assert [int(still.mask(0).sum()) for still in stills.sets[0].videos] == [300, 300, 0]
+    for number in range(2):
+        (tmp_path / "own" / f"{number}.png").unlink()
+        (tmp_path / "own" / f"{number}.jpg").unlink()
+    with pytest.raises(
+        InputError, match="1 of 1 masks were looked at, no object in any; expected white on black, or labels"
+    ):
+        make_data(one, [tmp_path / "own"])
     stills, _, _ = make_data(find_recipe("stcn_static_small"), [root])
     assert stills.sample(0, 0, 2, 3, 1).objects == 1
 
@@ -335,5 +366,7 @@ def test_another_reader_is_trained_and_remembered(tmp_path):
     run = json.loads((out / "run.json").read_text())
     assert run["recipe"] == "stcn-video-small (chained reader)" and run["about"]["reader"] == "chained"
     path.unlink()
+    with pytest.raises(InputError, match="holds a run that started from none, now it is to start from stcn-tiny"):
+        run_recipe(recipe, out, init="stcn-tiny", resume=True, progress=False)
     run_recipe(recipe, out, resume=True, progress=False)
     assert path.exists() and isinstance(with_reader(recipe, None).build(0).reader, SpaceTimeReader)

@@ -78,7 +78,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _add_tour(commands)
     _add_segment(commands)
     _add_evaluate(commands)
-    _add_train(commands, with_settings=argv[:1] == ["train"])
+    _add_train(commands, argv[1:] if argv[:1] == ["train"] else None)
     _add_data(commands)
     _add_networks(commands)
     if argv and argv[0] in commands.choices:
@@ -159,8 +159,27 @@ def _pairs(text: str) -> tuple[tuple[float, int], ...]:
     return tuple((_number(share), _whole(1)(gap)) for share, gap in pairs)
 
 
-def _shown(default) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default) if default != () else "none"
+def _values_of_recipe(argv: list[str]) -> dict[str, str]:
+    """For help: the settings of the recipe that is asked about, "60, then 80" where the stages of a course differ; none without a recipe."""
+    from tmrn_edu.courses import list_recipes
+
+    recipes = list_recipes() if {"-h", "--help"} & set(argv) else {}
+    asked = [recipes[word.replace("_", "-")] for word in argv if word.replace("_", "-") in recipes]
+    if not asked:
+        return {}
+    stages = getattr(asked[0], "stages", (asked[0],))
+    return {
+        name: ", then ".join(dict.fromkeys(_shown(getattr(stage.settings, name)) for stage in stages))
+        for name in stages[0].settings.__dataclass_fields__
+    }
+
+
+def _shown(value) -> str:
+    if isinstance(value, tuple):
+        return (
+            ",".join(":".join(map(str, part)) if isinstance(part, tuple) else f"{part:.4g}" for part in value) or "none"
+        )
+    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _add_tour(commands):
@@ -224,7 +243,7 @@ def _add_evaluate(commands):
     _add_device(add)
 
 
-def _add_train(commands, with_settings):
+def _add_train(commands, argv):
     examples = (
         "  tmrn-edu train stcn_small                                      both stages in small, minutes on a CPU\n"
         "  tmrn-edu train tmrn_stcn_small --data DAVIS synthetic:300 --out runs/mine --steps=500\n"
@@ -252,11 +271,16 @@ def _add_train(commands, with_settings):
     _add_device(add)
     add("--devices", type=_whole(1), default=1, metavar="N", help="processes on this machine, one a GPU (%(default)s)")
     add("--nodes", type=_whole(1), default=1, metavar="N", help="machines, under torchrun or Slurm (%(default)s)")
-    if not with_settings:  # they live beside the training loop, which takes seconds to import
+    if argv is None:  # settings live beside the training loop, which takes seconds to import
         return
     from tmrn_edu.training.settings import TrainSettings
 
-    group = command.add_argument_group("settings", "any field of TrainSettings; what is not given is the recipe's")
+    shown = _values_of_recipe(argv)
+    group = command.add_argument_group(
+        "settings",
+        "in place of the recipe's, "
+        + ("which stand in brackets" if shown else "which tmrn-edu train RECIPE --help shows"),
+    )
     for field in TrainSettings.__dataclass_fields__.values():
         names = dict.fromkeys(f"--{name}" for name in (field.name.replace("_", "-"), field.name))
         kinds = {int: _whole(field.metadata["least"]), float: _number, bool: _yes_or_no, str: str}
@@ -264,7 +288,7 @@ def _add_train(commands, with_settings):
         metavar = {int: "N", float: "X", bool: "true|false"}.get(
             field.type, "|".join(field.metadata["choices"]) or "X,X"
         )
-        meaning = f"{field.metadata['meaning']} ({_shown(field.default)})"
+        meaning = field.metadata["meaning"] + (f" ({shown[field.name]})" if shown else "")
         group.add_argument(*names, dest=f"setting {field.name}", type=kind, metavar=metavar, help=meaning)
 
 

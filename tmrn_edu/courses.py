@@ -17,7 +17,7 @@ from tmrn_edu.data.files import atomic_path
 from tmrn_edu.data.synthetic import LEVELS
 from tmrn_edu.errors import InputError
 from tmrn_edu.evaluate_clips import held_out_clips, score_clips
-from tmrn_edu.train import train
+from tmrn_edu.train import Stopped, train
 from tmrn_edu.training.held_out import score_videos
 from tmrn_edu.training.run_folder import NETWORK, RUN
 from tmrn_edu.training.settings import Course, Recipe, TrainSettings
@@ -109,6 +109,8 @@ def run_recipe(
     options = dict(options or {})
     recipe = recipe.with_settings(**begun.get("settings", {}) | options)
     roots = list(roots) or begun.get("roots", [])
+    if init is not None and begun.get("init") not in (None, str(init)):
+        raise InputError(f"{out} holds a run that started from {begun['init']}, now it is to start from {init}")
     init, reader, subset = init or begun.get("init"), reader or begun.get("reader"), subset or begun.get("subset")
     data, held_out, words = make_data(recipe, roots, subset, progress=bool(engine.get("progress")))
     init = first_weights(recipe, init)
@@ -125,7 +127,10 @@ def _run_course(course: Course, out: Path, roots, init, reader, subset, resume: 
         begun = resume and (folder / RUN).exists()
         if resume and not begun and number == 1:
             raise InputError(f"nothing to resume in {out}: expected {folder.name}/{RUN}, which every run writes first")
-        path = run_recipe(stage, folder, roots, init, reader, subset, begun, options, **engine)
+        try:
+            path = run_recipe(stage, folder, roots, init, reader, subset, begun, options, **engine)
+        except Stopped as stop:
+            raise Stopped(stop.step, f"{out} (in {stage.name})", stop.status) from None
         first = _begun(folder)
         roots, reader, subset, init = first["roots"], first["reader"], first["subset"], path
         options = first["options"]  # those given when it was begun hold for the next stage too

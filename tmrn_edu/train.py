@@ -75,10 +75,13 @@ def train(
     with torch.random.fork_rng(devices=[]):
         network, folder = recipe.build(settings.seed), RunFolder(out, recipe)
         describe(network)
+        about = dict(about or {})
         if not (resume and folder.has_checkpoint):
-            start_from(network, "none" if init is None else init, recipe.grows)
+            about["start"] = start_from(network, "none" if init is None else init, recipe.grows)
+            if fabric.is_global_zero and init not in (None, "none"):
+                print(f"{recipe.name}: {about['start']}", file=sys.stderr)
         run = Run(fabric, recipe, network, folder, data, held_out)
-        run.open(resume, about_run(f"{devices * nodes} x {fabric.device.type}", about or {}))
+        run.open(resume, about_run(f"{devices * nodes} x {fabric.device.type}", about))
         if not run.folder.finished:
             run.train(progress and fabric.is_global_zero)
     return run.folder.out / NETWORK
@@ -264,8 +267,7 @@ class Run:
             self.save()
         else:
             self._save_if_whole()
-        advice = f"continue with --resume from {self.folder.out}"
-        raise Stopped(f"stopped before step {self.step}; {advice}", status) from None
+        raise Stopped(self.step, self.folder.out, status) from None
 
 
 def check_settings(settings: TrainSettings, data, world: int = 1) -> None:

@@ -266,7 +266,7 @@ for stage in (stills, videos):
 te.viz.loss_figure(runs)
 
 # %% [markdown]
-# It falls, then **rises** while the masks get better: the loss is the mean over fewer and harder pixels. Do not judge a bootstrapped run by its loss; judge it by its masks. Here is a clip that no training sees (training draws seeds from ten million on), before, at the hand-over, and at the end. The last row are the **shipped** weights of the same small network, 800 steps of larger clips: `te.load("stcn-tiny")`.
+# In the second stage it falls and then **rises**, when fewer and harder pixels count and gaps grow; yet the masks at its end are better than those at its beginning, as the next picture shows. Do not judge a bootstrapped run by its loss; judge it by its masks. Here is a clip that no training sees (training draws seeds from ten million on), before, at the hand-over, and at the end. The last row are the **shipped** weights of the same small network, 800 steps of larger clips: `te.load("stcn-tiny")`.
 
 # %%
 networks = {"first weights": stills.build(seed=0)}
@@ -284,7 +284,7 @@ titles = [f"{name}, J {J[name]:.2f}" if t == 0 else f"frame {t}" for name in fou
 te.viz.contact_sheet(clip.frames[shown * 4], torch.cat([masks[shown] for masks in found.values()]), 5, titles, alpha=0.35, dpi=70)
 
 # %% [markdown]
-# After the stills the masks are still torn, and wrong in many places: 40 steps are too few. The videos' 100 steps bring whole masks, though they swallow what touches the target; those of the shipped network do so less.
+# After the stills the masks are still torn, and wrong in many places: 40 steps are too few. The videos' 100 steps bring whole masks, though they swallow what touches the target and lose its upper edge; those of the shipped network do so less.
 #
 # One clip may be luck. Eight easy ones, all held out:
 
@@ -314,7 +314,7 @@ with torch.no_grad():
 te.viz.hardest_figure(clip.frames[t], clip.index_masks[t], maps, share=0.15)
 
 # %% [markdown]
-# With the first weights all pixels are equally hard: the hardest 15 % carry hardly more than 15 % of the loss, and which they are is an accident of the cloth. (This is why the share waits at 1.) Then the object stands out as a whole, and at the end a thin rim and the neighbour are left, and they carry nearly all of the loss. A mean over all pixels would be small by now, and teach little.
+# With the first weights all pixels are equally hard: the hardest 15 % carry hardly more than 15 % of the loss, and which they are is an accident of the cloth. (This is why the share waits at 1; after these few steps on stills it is hardly different.) After the videos the object and its surroundings stand out, and with the shipped weights a rim and the neighbour are left, and they carry nearly all of the loss. A mean over all pixels would be small by now, and teach little.
 #
 # ## Nothing is lost
 #

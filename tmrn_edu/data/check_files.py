@@ -97,6 +97,8 @@ def check(root: str | Path, full: bool = False, progress: bool = False) -> Repor
         else:
             looked = [(None, ()) for _ in pairs]
         flaws += [flaw for _, found in looked for flaw in found]
+        if full and looked and not any(ids for ids, _ in looked):
+            flaws.append(Flaw(one.listing.root, f"holds no object in any mask of {one.listing.name}", one.listing.name))
         sets.append(_set_report(one, [ids for ids, _ in looked]))
     return Report(Path(root), full, tuple(sets), tuple(flaws), len(probes), time.perf_counter() - start)
 

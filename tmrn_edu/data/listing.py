@@ -83,6 +83,12 @@ def open_listing(listing: Listing, probes: dict[Path, Probe]) -> Opened:
     flawed = {flaw.video for flaw in listing.flaws}
     for listed in listing.videos:
         found = _flaws(listed, probes)
+        if listing.kind == "video":
+            found += [
+                Flaw(path, f"is {probes[path].mode}, expected a palette or grey PNG of object ids", listed.name)
+                for path in listed.masks
+                if probes[path].mode in ("RGB", "RGBA")
+            ]
         video = None
         if not found and listed.name not in flawed:
             try:

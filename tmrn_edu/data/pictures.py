@@ -33,6 +33,7 @@ class Probe:
 
     size: tuple[int, int] | None  # (H, W) as stored; None where the header cannot be read
     problem: str = ""  # why it cannot be used, empty where it is whole
+    mode: str = ""  # Pillow's: "RGB", "P" for a palette, "L" for grey ...
 
 
 def probe(path: str | os.PathLike) -> Probe:
@@ -40,14 +41,14 @@ def probe(path: str | os.PathLike) -> Probe:
     try:
         with open(path, "rb") as file:
             with Image.open(file) as picture:
-                size, format_ = (picture.height, picture.width), picture.format
+                size, format_, mode = (picture.height, picture.width), picture.format, picture.mode
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - TAIL))
             whole = END_MARKERS.get(format_, b"") in file.read()
         if not whole:
             with Image.open(path) as picture:
                 picture.load()
-        return Probe(size)
+        return Probe(size, mode=mode)
     except FileNotFoundError:
         return Probe(None, "is not there")
     except DAMAGED as error:

@@ -68,6 +68,7 @@ def find_sets(root: str | Path, subset: Iterable[str] | None = None, progress: b
     flaws = [str(flaw) for one in opened for flaw in one.flaws]
     if flaws:
         lines = "\n  ".join(some(flaws))
+        lines += "\n  tmrn-edu data check names each" if len(flaws) > 1 else ""
         raise InputError(f"{len(flaws)} of {len(probes)} files in {root} cannot be used:\n  {lines}")
     return [
         VideoSet(one.listing.name, one.listing.kind, one.videos, one.listing.repeat, one.listing.frame_step)

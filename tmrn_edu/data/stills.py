@@ -55,6 +55,9 @@ FLAWED = frozenset(
 JPEG_IS_RIGHT = {"ILSVRC2014_train_00023530", "n01532829_13482", "n04442312_17818"}
 
 
+MOST_LABELS = 16  # a grey mask with larger values shows brightness, not labels
+
+
 @dataclass(frozen=True)
 class Still:
     """One picture and its mask: a video of one frame."""
@@ -84,13 +87,20 @@ class Still:
 
 
 def read_white(path: Path) -> UInt8[Tensor, "H W"]:
-    """1 where a mask of any mode is brighter than 127 of 255 when turned to grey, else 0.
+    """The mask of a still: 1 on the object, else 0.
 
-    Raises InputError for a missing or damaged file. Source: XMem:dataset/static_dataset.py (grey, above one half).
+    Grey and colour: brighter than 127 of 255 (of colours, the brightest channel). Two kinds of files hold labels instead, of which all but 0
+    are the object: palette images, and grey ones without a value above 16. Raises InputError for a missing or damaged file. Source:
+    XMem:dataset/static_dataset.py (grey, above one half), which is the same for the published sets; colours and labels are ours.
     """
     try:
         with Image.open(path) as picture:
-            return torch.from_numpy((np.asarray(picture.convert("L")) > 127).astype(np.uint8))
+            labels = picture.mode in ("P", "1")
+            values = np.asarray(picture if labels or picture.mode == "L" else picture.convert("RGB"))
+        if values.ndim == 3:
+            values = values.max(axis=-1)
+        labels = labels or values.max() <= MOST_LABELS
+        return torch.from_numpy((values > (0 if labels else 127)).astype(np.uint8))
     except DAMAGED as error:
         raise InputError(f"cannot read mask {path}: {reason(error)}") from error
 

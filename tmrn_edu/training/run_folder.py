@@ -7,8 +7,8 @@
     samples/*.png         a clip with its true masks above and those found below
     network.safetensors   the weights, at the end
 
-Every file is written under a hidden name and renamed when it is whole; metrics and events grow at checkpoints alone, so that no resumed run
-writes a step twice.
+Every file is written under a hidden name and renamed when it is whole. metrics.csv is renewed every few seconds, events come with checkpoints; a
+resumed run drops the lines after its checkpoint, so no step is there twice.
 """
 
 import csv
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +33,7 @@ from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
 from tmrn_edu.training.settings import FREE, Recipe
 
+SECONDS = 10  # between two writings of metrics.csv, at least
 CHECKPOINT, RUN, METRICS, NETWORK, SAMPLES = (
     "checkpoint.pt",
     "run.json",
@@ -49,6 +51,7 @@ class RunFolder:
         self.rows: list[dict] = []
         self.seconds = 0.0
         self._written = 0  # rows that TensorBoard has
+        self._last_write = time.monotonic()  # of metrics.csv
         self._pictures: list[tuple[int, np.ndarray]] = []
 
     # ------------------------------------------------------------------ opening
@@ -110,8 +113,10 @@ class RunFolder:
     # ------------------------------------------------------------------ on the way
 
     def log(self, row: Mapping) -> None:
-        """A line of metrics.csv; it is written with the next checkpoint."""
+        """A line of metrics.csv, which is written every few seconds, and with each checkpoint."""
         self.rows.append({name: f"{value:.9g}" if isinstance(value, float) else value for name, value in row.items()})
+        if time.monotonic() - self._last_write > SECONDS:
+            self._write_metrics()
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """A sample picture, uint8 `H W 3`."""
@@ -121,15 +126,19 @@ class RunFolder:
 
     def save(self, state: Mapping) -> None:
         """Metrics, events, and the checkpoint last, since it is what a resumed run goes by."""
+        self._write_metrics()
+        self._write_events()
+        with atomic_path(self.out / CHECKPOINT) as temporary:
+            torch.save({**state, "seconds": self.seconds, "recipe": self.recipe.name}, temporary)
+
+    def _write_metrics(self) -> None:
+        self._last_write = time.monotonic()
         if self.rows:
             names = list(dict.fromkeys(name for row in self.rows for name in row))
             with atomic_path(self.out / METRICS) as temporary, open(temporary, "w", newline="") as file:
                 writer = csv.DictWriter(file, fieldnames=names, restval="")
                 writer.writeheader()
                 writer.writerows(self.rows)
-        self._write_events()
-        with atomic_path(self.out / CHECKPOINT) as temporary:
-            torch.save({**state, "seconds": self.seconds, "recipe": self.recipe.name}, temporary)
 
     def _write_events(self) -> None:
         """What is new since the last checkpoint, as a file of TensorBoard's that is closed before it gets its name."""

@@ -12,6 +12,7 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.training.held_out import split_sets
 from tmrn_edu.training.settings import CLIPS, STILLS, Recipe
 
+LOOKED_AT = 16  # masks of a set of stills, before training
 SYNTHETIC = "synthetic"  # in place of a folder: our own videos, "synthetic:600" so many
 # Frames of such a video, and their size: room for the gaps of the small recipes; few where each is a still of its own. Painting takes time.
 SYNTHETIC_LENGTH, STILLS_LENGTH, SYNTHETIC_SIZE = 12, 4, (108, 144)
@@ -45,6 +46,8 @@ def make_data(
         )
     names = None if subset is None else _names_in(subset)
     sets = [one for root in roots or [SYNTHETIC] for one in _open(str(root), recipe, names, progress)]
+    for one in sets:
+        _look_for_objects(one)
     rest, held_out = split_sets(sets, settings.held_out)
     data = clips_of(recipe, rest)
     words = ", ".join(f"{one.name}: {len(one.videos)} {one.kind}" for one in rest)
@@ -69,6 +72,15 @@ def clips_of(recipe: Recipe, sets: Sequence[VideoSet]) -> VideoClips:
         references=settings.references or None,
         stills=recipe.stage == STILLS,
     )
+
+
+def _look_for_objects(one: VideoSet) -> None:
+    """Raises InputError for a set of stills in whose masks, of which a few are looked at, nothing is marked."""
+    some = one.videos[:: max(1, len(one.videos) // LOOKED_AT)] if one.kind == "stills" else ()
+    if some and not any(still.mask(0).any() for still in some):
+        raise InputError(
+            f"{one.name}: {len(some)} of {len(one.videos)} masks were looked at, no object in any; expected white on black, or labels from 1 on"
+        )
 
 
 def _names_in(path: str | os.PathLike) -> list[str]:

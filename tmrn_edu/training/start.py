@@ -11,7 +11,8 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.imagenet import load_imagenet
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official, read_state_dict
-from tmrn_edu.weights import fit, is_export, load
+from tmrn_edu.training.run_folder import CHECKPOINT, NETWORK
+from tmrn_edu.weights import fit, is_export, list_networks, load
 
 READERS = ("space-time", "paper", "warm", "chained")
 # "trajectory" is the TMRN reader that changes nothing at first: what one wants in trained weights.
@@ -36,10 +37,10 @@ def put_reader(network: nn.Module, name: str) -> None:
 def start_from(network: nn.Module, init: str | os.PathLike, grows: bool = False) -> str:
     """Puts first weights into a network, in place; returns where they are from, in words.
 
-    `init`: "none" keeps what was drawn; "imagenet" fetches the trunks' weights (or `imagenet:FOLDER`, which holds torchvision's files); else
-    a file: of a run (.safetensors), or released by the authors of this kind of network (.pth). A reader of another kind than the file's keeps
-    its own weights. `grows`: the value encoder's channel for the masks of other objects, which a stage of single objects never used, is drawn
-    anew, orthogonal (STCN:model/model.py); a file of STCN's first stage, which lacks it, is grown in any case.
+    `init`: "none" keeps what was drawn; "imagenet" fetches the trunks' weights (or `imagenet:FOLDER`, which holds torchvision's files); else the
+    name of a shipped network, or a file: of a run (.safetensors), or released by the authors of this kind of network (.pth). A reader of another
+    kind than the file's keeps its own weights. `grows`: the value encoder's channel for the masks of other objects, which a stage of single objects
+    never used, is drawn anew, orthogonal (STCN:model/model.py); a file of STCN's first stage, which lacks it, is grown in any case.
     Raises InputError for a file that is missing, or of another network, listing what does not fit.
     """
     name = str(init)
@@ -47,21 +48,18 @@ def start_from(network: nn.Module, init: str | os.PathLike, grows: bool = False)
         return "drawn weights"
     if name == "imagenet" or name.startswith("imagenet:"):
         return _start_from_imagenet(network, name.partition(":")[2])
-    path = Path(init)
-    if not path.is_file():
-        raise InputError(f"no weights at {path} to start from; expected a file, 'imagenet' or 'none'")
-    state, lacks_others = _state_of(network, path)
-    own = network.state_dict()
-    if any(key not in own for key in state if key.startswith("reader.")) or any(
-        key not in state for key in own if key.startswith("reader.")
-    ):  # another reader: it keeps its own weights
-        state = {key: value for key, value in state.items() if not key.startswith("reader.")}
-        state |= {key: value for key, value in own.items() if key.startswith("reader.")}
-    fit(network, state, path)
+    state, reader, lacks_others = _state_of(network, init)
+    words, own = f"weights of {Path(init).name}", network.state_dict()
+    of_reader = {key for key in {*state, *own} if key.startswith("reader.")}
+    if not all(key in state and key in own for key in of_reader):  # another reader
+        state = {key: value for key, value in state.items() if key not in of_reader}
+        state |= {key: value for key, value in own.items() if key in of_reader}
+        words += f"; its {reader} is left out, this network's {type(network.reader).__name__} begins as it was drawn"
+    fit(network, state, init)
     if grows or lacks_others:
         grow_stem(network)
-        return f"weights of {path.name}, the stem's channel for other objects drawn anew"
-    return f"weights of {path.name}"
+        words += "; the stem's channel for other objects is drawn anew"
+    return words
 
 
 def _start_from_imagenet(network: nn.Module, folder: str) -> str:
@@ -76,16 +74,29 @@ def _start_from_imagenet(network: nn.Module, folder: str) -> str:
     return "ImageNet weights in the trunks"
 
 
-def _state_of(network: nn.Module, path: Path) -> tuple[Mapping[str, Tensor], bool]:
-    """A file's weights under this library's names, and whether its stem lacks the channel for other objects."""
-    if is_export(path):
-        return load(path).state_dict(), False
+def _state_of(network: nn.Module, init: str | os.PathLike) -> tuple[Mapping[str, Tensor], str, bool]:
+    """A file's weights under this library's names, the kind of its reader, and whether its stem lacks the channel for other objects."""
+    path = Path(init)
+    if str(init) in [info.name for info in list_networks()] or is_export(path):
+        found = load(init)
+        sides = [f"{type(n).__name__} ({n.preset})" for n in (found, network)]
+        if sides[0] != sides[1]:
+            raise InputError(f"{init} holds {sides[0]}, the network to be trained is {sides[1]}")
+        return found.state_dict(), type(found.reader).__name__, False
+    if not path.is_file():
+        raise InputError(
+            f"no weights at {path} to start from; expected a file, a shipped network's name, imagenet or none"
+        )
+    if path.name == CHECKPOINT:
+        raise InputError(
+            f"{path} is the checkpoint of a run; expected the {NETWORK} beside it, which a run writes at its end"
+        )
     names = [name for name, kind in OFFICIAL_NETWORKS.items() if type(network) is kind]
     if not names or path.suffix not in (".pth", ".pt"):
         raise InputError(f"{path} is no file of tmrn-edu train (.safetensors), nor one released by authors (.pth)")
     state = read_state_dict(path)
     lacks = any(name.removeprefix("module.") == STEM and stem.shape[1] == 4 for name, stem in state.items())
-    return load_official(names[0], path).state_dict(), lacks
+    return load_official(names[0], path).state_dict(), SpaceTimeReader.__name__, lacks
 
 
 @torch.no_grad()

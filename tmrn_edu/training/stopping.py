@@ -7,11 +7,11 @@ NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was asked to stop has stopped, and says what it kept; `status` is what a shell reports for the signal."""
+    """A run that was asked to stop has stopped before `step`, and says where to go on; `status` is what a shell reports for the signal."""
 
-    def __init__(self, message: str, status: int = 130):
-        super().__init__(message)
-        self.status = status
+    def __init__(self, step: int, out: object, status: int = 130):
+        super().__init__(f"stopped before step {step}; continue with --resume from {out}")
+        self.step, self.status = step, status
 
 
 class StopRequest:
