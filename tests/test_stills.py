@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from still_tree import SIZE, disc, write_pairs, write_picture, write_white
 
+from tmrn_edu.data.check_files import check
 from tmrn_edu.data.sets import Video, find_sets
 from tmrn_edu.data.stills import Still, read_white
+from tmrn_edu.data.video import write_mask
 from tmrn_edu.errors import InputError
 
 ABC = ("a", "b", "c")
@@ -186,3 +188,27 @@ def test_files_damaged_behind_their_header(tmp_path):
     for read in (still.frame, still.mask):
         with pytest.raises(IndexError, match="frame 1 of a still"):
             read(1)
+
+
+@pytest.mark.parametrize("kind", ["palette", "labels", "red", "1 bit"])
+def test_masks_that_are_not_white(tmp_path, kind):
+    """Labels in a palette or grey file, and a colour: what people draw, and the published sets do not have."""
+    box = disc()
+    if kind == "palette":
+        write_mask(tmp_path / "x.png", box * 3)
+    elif kind == "labels":
+        Image.fromarray(box * 5).save(tmp_path / "x.png")
+    elif kind == "red":
+        Image.fromarray(np.stack([box * 255, box * 0, box * 0], axis=-1)).save(tmp_path / "x.png")
+    else:
+        Image.fromarray(box * 255).convert("1").save(tmp_path / "x.png")
+    assert torch.equal(read_white(tmp_path / "x.png"), torch.from_numpy(box))
+
+
+def test_stills_in_which_nothing_is_marked(tmp_path):
+    write_pairs(tmp_path, ["a", "b"])
+    for name in ("a", "b"):
+        Image.fromarray(disc() * 0).save(tmp_path / f"{name}.png")
+    assert check(tmp_path).ok
+    report = check(tmp_path, full=True)
+    assert not report.ok and "holds no object in any mask" in report.text()

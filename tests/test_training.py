@@ -357,6 +357,20 @@ def test_a_course_hands_weights_over_and_scores(tmp_path, monkeypatch):
         run_recipe(find_recipe("stcn_small"), tmp_path / "none", resume=True)
 
 
+def test_a_course_that_is_stopped_says_where_to_go_on(tmp_path, monkeypatch):
+    from tmrn_edu.train import Stopped
+
+    def stopped(*_, **__):
+        raise Stopped(7, tmp_path / "stage", 143)
+
+    monkeypatch.setattr("tmrn_edu.courses.train", stopped)
+    with pytest.raises(
+        Stopped, match=r"stopped before step 7; continue with --resume from .*run \(in stcn-static-small\)"
+    ) as stop:
+        run_recipe(find_recipe("stcn_small"), tmp_path / "run", ["synthetic:2"])
+    assert stop.value.status == 143
+
+
 def test_another_reader_is_trained_and_remembered(tmp_path):
     out, recipe = tmp_path / "run", find_recipe("stcn_video_small")
     options = {"steps": 1, "batch": 1, "size": 32}

@@ -55,7 +55,7 @@ FLAWED = frozenset(
 JPEG_IS_RIGHT = {"ILSVRC2014_train_00023530", "n01532829_13482", "n04442312_17818"}
 
 
-MOST_LABELS = 16  # a grey mask with larger values shows brightness, not labels
+MOST_LABELS = 16  # a mask with more of them, or larger ones, shows brightness
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,15 @@ class Still:
 def read_white(path: Path) -> UInt8[Tensor, "H W"]:
     """The mask of a still: 1 on the object, else 0.
 
-    Grey and colour: brighter than 127 of 255 (of colours, the brightest channel). Two kinds of files hold labels instead, of which all but 0
-    are the object: palette images, and grey ones without a value above 16. Raises InputError for a missing or damaged file. Source:
-    XMem:dataset/static_dataset.py (grey, above one half), which is the same for the published sets; colours and labels are ours.
+    Grey and colour: brighter than 127 of 255 (of colours, the brightest channel). Two kinds of files hold labels instead, of which all but 0 are the
+    object: palette images of at most 16 labels, and grey ones without a value above 16. Raises InputError for a missing or damaged file.
+    Source: XMem:dataset/static_dataset.py (grey, above one half), which is the same for the published sets; colours and labels are ours.
     """
     try:
         with Image.open(path) as picture:
-            labels = picture.mode in ("P", "1")
-            values = np.asarray(picture if labels or picture.mode == "L" else picture.convert("RGB"))
+            stored = np.asarray(picture if picture.mode in ("P", "1", "L") else picture.convert("RGB"))
+            labels = picture.mode == "1" or (picture.mode == "P" and len(np.unique(stored)) <= MOST_LABELS)
+            values = stored if labels or picture.mode == "L" else np.asarray(picture.convert("RGB"))
         if values.ndim == 3:
             values = values.max(axis=-1)
         labels = labels or values.max() <= MOST_LABELS
