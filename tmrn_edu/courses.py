@@ -109,7 +109,7 @@ def run_recipe(
     options = dict(options or {})
     recipe = recipe.with_settings(**begun.get("settings", {}) | options)
     roots = list(roots) or begun.get("roots", [])
-    if init is not None and begun.get("init") not in (None, str(init)):
+    if init is not None and begun.get("init") is not None and not _same(init, begun["init"]):
         raise InputError(f"{out} holds a run that started from {begun['init']}, now it is to start from {init}")
     init, reader, subset = init or begun.get("init"), reader or begun.get("reader"), subset or begun.get("subset")
     data, held_out, words = make_data(recipe, roots, subset, progress=bool(engine.get("progress")))
@@ -122,13 +122,16 @@ def run_recipe(
 
 
 def _run_course(course: Course, out: Path, roots, init, reader, subset, resume: bool, options, **engine) -> Path:
-    for number, stage in enumerate(course.stages, start=1):
-        folder = out / f"{number}-{stage.name}"
-        begun = resume and (folder / RUN).exists()
-        if resume and not begun and number == 1:
-            raise InputError(f"nothing to resume in {out}: expected {folder.name}/{RUN}, which every run writes first")
+    folders = [out / f"{number}-{stage.name}" for number, stage in enumerate(course.stages, start=1)]
+    begun = [resume and (folder / RUN).exists() for folder in folders]  # asked once, so all processes see the same
+    if resume and not begun[0]:
+        raise InputError(f"nothing to resume in {out}: expected {folders[0].name}/{RUN}, which every run writes first")
+    for stage, folder, again in zip(course.stages, folders, begun, strict=True):
+        of_before = again and folder is not folders[0]  # it was handed over when the stage began
         try:
-            path = run_recipe(stage, folder, roots, init, reader, subset, begun, options, **engine)
+            path = run_recipe(
+                stage, folder, roots, None if of_before else init, reader, subset, again, options, **engine
+            )
         except Stopped as stop:
             raise Stopped(stop.step, f"{out} (in {stage.name})", stop.status) from None
         first = _begun(folder)
@@ -153,6 +156,12 @@ def score_network(
     for name, videos in (held_out or {}).items():
         scores[f"held out of {name}"] = {video: round(J, 4) for video, J in score_videos(network, videos).items()}
     return scores
+
+
+def _same(one: str | os.PathLike, other: str) -> bool:
+    """Whether two words for first weights mean the same."""
+    paths = Path(one), Path(other)
+    return str(one) == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
 
 
 def is_first_process() -> bool:

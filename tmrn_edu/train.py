@@ -56,12 +56,10 @@ def train(
     """Trains a recipe's network; returns the path of the weights, `out/network.safetensors`.
 
     Into `out` goes what `training/run_folder.py` lists; every file appears whole or not at all. A checkpoint is written every `save_every` steps, and
-    when the run is asked to stop (Ctrl-C, SIGTERM) or fails.
-    `resume=True` continues from the last one, on a CPU to the same bits as
-    an unbroken run. `data`: a set of training clips (`data.clips.SyntheticClips`, `data.video_clips.VideoClips`), the recipe's own
-    synthetic clips if None; `about`: what else `run.json` should say of the run, "data" in words.
-    `devices`, `nodes`: processes on this machine and machines; each takes its share of every
-    batch. `init`: first weights, see `training.start.start_from`. `held_out`: videos by set, to be scored every `score_every` steps.
+    when the run is asked to stop (Ctrl-C, SIGTERM) or fails. `resume=True` continues from the last one, on a CPU to the same bits as an unbroken
+    run. `data`: a set of training clips (`data.clips.SyntheticClips`, `data.video_clips.VideoClips`), the recipe's own synthetic clips if None.
+    `devices`, `nodes`: processes on this machine, and machines; each takes its share of every batch. `init`: first weights, see
+    `training.start.start_from`. `held_out`: videos by set, to be scored every `score_every` steps. `about`: what else `run.json` should say.
 
     Raises InputError when `out` already holds another run, or nothing to resume; before anything is written, InputError for
     settings that do not go together, weights that do not fit, and for a reader that a weight file could not describe; FloatingPointError when the
