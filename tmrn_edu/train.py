@@ -224,11 +224,11 @@ class Run:
             row |= {name: float(np.mean([v[name] for v in self._since])) for name in names}
             row |= {"lr": stage.lr, "frames": stage.frames, "max_gap": stage.max_gap, "hard_pixels": stage.hard_pixels}
             row |= {"skipped": self.skipped, "seconds": round(self.folder.seconds, 3)}
-            if score and self.fabric.is_global_zero:
-                for name, videos in self.held_out.items():
-                    row[f"J {name}"] = float(np.mean(list(score_videos(self.network, videos).values())))
-            self.folder.log(row)
             self._since = []
+            if self.fabric.is_global_zero:
+                for name, videos in self.held_out.items() if score else ():
+                    row[f"J {name}"] = float(np.mean(list(score_videos(self.network, videos).values())))
+                self.folder.log(row)
 
     def _sample(self, batch: Batch, found: torch.Tensor) -> None:
         """A picture of the first clip."""
