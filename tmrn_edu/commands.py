@@ -3,6 +3,7 @@
 `__main__.py` says which arguments there are; it imports this file, and with it torch, only to run a command.
 """
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tmrn_edu.evaluate import evaluate, write_json
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official
 from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
 from tmrn_edu.train import show_progress
-from tmrn_edu.training.run_folder import METRICS
+from tmrn_edu.training.run_folder import METRICS, RUN
 from tmrn_edu.weights import is_export, list_networks, load
 
 
@@ -106,7 +107,8 @@ def run_train(arguments: Namespace) -> None:
     )
     if not is_first_process():
         return
-    print(f"{recipe.name}: numbers in {path.parent / METRICS}\n{path}")
+    start = json.loads((path.parent / RUN).read_text())["about"].get("start")
+    print(f"{recipe.name}: began with {start}; numbers in {path.parent / METRICS}\n{path}")
     if (out / SCORES).exists():
         print((out / SCORES).read_text().strip())
 

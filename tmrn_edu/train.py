@@ -76,7 +76,7 @@ def train(
         about = dict(about or {})
         if not (resume and folder.has_checkpoint):
             about["start"] = start_from(network, "none" if init is None else init, recipe.grows)
-            if fabric.is_global_zero and init not in (None, "none"):
+            if progress and fabric.is_global_zero and init not in (None, "none"):
                 print(f"{recipe.name}: {about['start']}", file=sys.stderr)
         run = Run(fabric, recipe, network, folder, data, held_out)
         run.open(resume, about_run(f"{devices * nodes} x {fabric.device.type}", about))
