@@ -136,6 +136,8 @@ class Run:
                 where = f"step {self.step} does not fit into the memory of {self.fabric.device}"
                 raise MemoryError(f"{where}: expected --accumulate 2 or more, or a smaller --size") from error
             except Exception:
+                if request.signal is not None:  # what was asked to stop has ended a worker first
+                    self._stop(request.status)
                 self._save_if_whole()
                 raise
         if self.fabric.is_global_zero:

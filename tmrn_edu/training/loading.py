@@ -1,5 +1,6 @@
 """Batches for the steps of a run, made beside the training if there are workers. What a step sees depends on seed and step alone."""
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -74,10 +75,14 @@ def _collate(clips: Sequence[TrainingClip | InputError]) -> Batch | InputError:
 
 
 def _leave_signals_alone(_) -> None:
-    """In a worker: Ctrl-C reaches all processes of a terminal, but it is the training that decides when to stop."""
+    """In a worker: Ctrl-C reaches all processes of a terminal, but it is the training that decides when to stop.
+
+    SIGTERM ends a worker, quietly: that is how Python gets rid of those that still work when it ends itself.
+    """
     for name in NAMES:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def batch_number(settings: TrainSettings, step: int) -> int:
