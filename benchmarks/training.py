@@ -7,10 +7,11 @@
     python benchmarks/training.py --costs                                        the tables of docs/training.md, minutes on one core
 
 *loader*: clips made by `training.loading.batches` in this process, batch after batch. *first*: every synthetic video has to be painted when it is
-first drawn, as in the first steps of a run; *again*: the same clips once more, all videos kept. *step*: the same batches, ready, through
-`ClipObjective`, backward pass and optimiser. *both*: the step fed by the loader as in a run, from its first step on, without and with a worker
-process. The five take turns in every round. `clips/s` are by the clock, so other work on the machine slows them; `CPU ms` are those of this
-process, not of a worker: what loading takes from training where there is a second core. A step of the loop in `train.py` also logs and draws.
+first drawn; *again*: the same clips once more, all videos kept. *step*: the same batches, ready, through `ClipObjective`, backward pass and
+optimiser. *both*: the step fed by the loader as in a run, from its first step on; without a worker process videos are painted on the way, with one
+they are painted before the first step, which takes the time in the line *painting*, once. All take turns in every round. `clips/s` are by the clock,
+so other work on the machine slows them; `CPU ms` are those of this process, not of a worker: what loading takes from training where there is a second
+core. A step of the loop in `train.py` also logs and draws.
 """
 
 import argparse
@@ -38,6 +39,7 @@ FULL = tuple(
     f"{tmrn}{n}_{stage}" for n in ("stm", "stcn", "xmem") for stage in ("static", "video") for tmrn in ("", "tmrn_")
 )
 MODES = ("loader, first", "loader, again", "step", "both, 0 workers", "both, 1 worker")
+PAINTING = "painting"  # all synthetic videos, once: in seconds, not for each step
 
 
 # ------------------------------------------------------------------ throughput
@@ -97,7 +99,11 @@ def throughput(
         forget_videos()
         taken["both, 0 workers"].append(clocked(stream(0), step, steps))
         forget_videos()
+        clock = time.perf_counter()
+        data.prepare()
+        painted = time.perf_counter() - clock
         taken["both, 1 worker"].append(clocked(stream(1), step, steps))
+        taken.setdefault(PAINTING, []).append((painted, painted))
     return {
         mode: tuple(statistics.median(column) for column in zip(*pairs, strict=True)) for mode, pairs in taken.items()
     }
@@ -107,6 +113,12 @@ def show_throughput(recipe: Recipe, options: argparse.Namespace) -> None:
     """The lines of one recipe."""
     found = throughput(recipe, options.data, options.steps, options.rounds, options.loader)
     for mode, (clock, cpu) in found.items():
+        if mode == PAINTING:
+            whole = recipe.settings.steps * found["step"][0]
+            print(
+                f"| {'':22} | painting, {clock:.1f} s, once: {clock / whole:.0%} of the {recipe.settings.steps} steps of the stage | | | |"
+            )
+            continue
         share = ""
         if "step" in found and mode != "step":
             share = f"{clock / found['step'][0]:.0%}, {cpu / found['step'][1]:.0%}"

@@ -213,6 +213,19 @@ def test_synthetic_videos(monkeypatch):
     assert len(video_clips._kept) == 3 and video.clip is not first and torch.equal(video.clip.frames, first.frames)
 
 
+def test_videos_are_painted_ahead(monkeypatch):
+    """All of them, or as many as are kept; other sets do not matter."""
+    monkeypatch.setattr(video_clips, "_kept", {})
+    made = synthetic_set(4, length=3, size=(24, 30), seed=3)
+    data = VideoClips([video_set(Painted(1)), made], WHOLE)
+    data.prepare()
+    assert [recipe[0] for recipe in video_clips._kept] == [video.seed for video in made.videos]
+    monkeypatch.setattr(video_clips, "_kept", {})
+    monkeypatch.setattr(video_clips, "KEPT_BYTES", 2 * 5 * 3 * 24 * 30)
+    data.prepare()
+    assert [recipe[0] for recipe in video_clips._kept] == [video.seed for video in made.videos[:2]]
+
+
 @pytest.mark.parametrize("name", ["video", "static"])
 def test_exact_paths_survive_augmentation(name):
     """Corresponding visible points show the same thing: colour and label agree, there and back is the same place."""

@@ -128,6 +128,15 @@ class VideoClips:
             )
             raise InputError(f"nothing to draw clips from: {there}; expected {wanted}")
 
+    def prepare(self) -> None:
+        """Paints the synthetic videos, as many as are kept, so that worker processes forked from this one find them painted."""
+        room = KEPT_BYTES
+        for video in (video for each in self.sets for video in each.videos if isinstance(video, SyntheticVideo)):
+            room -= 5 * video.length * video.size[0] * video.size[1]
+            if room < 0:
+                break
+            _ = video.clip  # made, and kept
+
     def entries(self, frames: int) -> np.ndarray:
         """What an epoch visits in clips of `frames` frames, "n 3": (set, video, frame), frame -1 where it is drawn.
 

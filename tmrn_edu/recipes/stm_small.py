@@ -1,7 +1,7 @@
 """STM in small, both stages one after the other: stills, hand-over, videos, scores. Minutes on two CPU cores; and with TMRN's reader.
 
 The stages of stm_static and stm_video at the size of the tiny networks, on synthetic videos and stills of them unless --data is given.
-Ours: size, steps, learning rate, the auxiliary loss on the read-out mask, without which so few steps teach little.
+Ours: size, steps, learning rate, stills read bilinearly (faster), the auxiliary loss on the read-out mask, without which so few steps teach little.
 Command: tmrn-edu train stm_small
 """
 
@@ -23,7 +23,7 @@ VIDEO_SETTINGS = TrainSettings(
 def course(name: str, make_reader) -> Course:
     """Both stages, with a reader."""
     build = lambda seed: matched(STM.tiny, make_reader, seed)
-    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, synthetic=64)
+    static = Recipe(f"{name}-static-small", build, STATIC, stage=STILLS, interpolation="bilinear", synthetic=64)
     video = Recipe(f"{name}-video-small", build, VIDEO_SETTINGS, stage=VIDEO, init=static.name, synthetic=64)
     return Course(f"{name}-small", (static, video))
 

@@ -55,6 +55,8 @@ def batches(data, settings: TrainSettings, first_step: int = 0, rank: int = 0, w
     A process takes the clips [rank, rank + 1) * batch / world of every step, so all processes together see what one would.
     Raises InputError for a clip that cannot be made, such as one with a damaged file. Source: ours.
     """
+    if settings.workers and hasattr(data, "prepare"):
+        data.prepare()  # what a worker painted, the next stage's or epoch's worker would paint again
     loader = DataLoader(
         ClipsOfSteps(data, settings),
         batch_sampler=PlacesOfProcess(settings, first_step, rank, world),
