@@ -8,7 +8,7 @@ from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks import GSFM, STCN, STM, XMem
 
 FULL = {"STM": STM, "STCN": STCN, "XMem": XMem, "GSFM": GSFM}
-TINY = {"STM tiny": STM.tiny, "STCN tiny": STCN.tiny, "XMem tiny": XMem.tiny}
+TINY = {"STM tiny": STM.tiny, "STCN tiny": STCN.tiny, "STCN mobile": STCN.mobile, "XMem tiny": XMem.tiny}
 READERS = ("space-time", "paper", "warm", "chained")
 
 

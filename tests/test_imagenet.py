@@ -9,6 +9,7 @@ from tmrn_edu import imagenet
 from tmrn_edu.encoders import ResNet, resnet18, resnet50
 from tmrn_edu.errors import InputError
 from tmrn_edu.imagenet import load_imagenet
+from tmrn_edu.mobile import MobileNetV2
 from tmrn_edu.networks import GSFM, STCN, STM, XMem
 
 
@@ -62,6 +63,22 @@ def test_from_files(files, tmp_path):
     network = STM()
     assert load_imagenet(network, resnet50=tmp_path / "a.pth") == ["query_encoder", "memory_encoder.trunk"]
     assert torch.equal(network.query_encoder.conv1.weight, files["resnet50"]["conv1.weight"])
+
+
+def test_a_mobile_trunk(tmp_path):
+    """torchvision's file has four stages more, which are left out; nothing else of the network changes."""
+    torch.manual_seed(0)
+    network, state = STCN.mobile(), torchvision_like(MobileNetV2()) | {"features.18.0.weight": torch.rand(2, 2, 1, 1)}
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    torch.save(state, tmp_path / "m.pth")
+    assert load_imagenet(network, mobilenet_v2=tmp_path / "m.pth") == ["key_encoder.trunk"]
+    for name, tensor in network.state_dict().items():
+        of_trunk = name.removeprefix("key_encoder.trunk.")
+        assert torch.equal(tensor, state[of_trunk] if name != of_trunk else before[name]), name
+    with pytest.raises(InputError, match="key_encoder.trunk is no mobilenet_v2 of torchvision: missing features.0"):
+        load_imagenet(network, mobilenet_v2=torchvision_like(resnet18()))
+    with pytest.raises(InputError, match="key_encoder.trunk is a mobilenet_v2, for which no file was given"):
+        load_imagenet(network, resnet50=state)
 
 
 def test_wrong_weights_change_nothing(files):
@@ -119,5 +136,5 @@ def test_downloads_are_checked(monkeypatch):
 
 
 def test_a_network_without_trunks():
-    with pytest.raises(InputError, match="STCN has 0 ResNet trunks"):
+    with pytest.raises(InputError, match="STCN has 0 ResNet or MobileNetV2 trunks"):
         load_imagenet(STCN.tiny(), download=True)

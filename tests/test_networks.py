@@ -247,10 +247,11 @@ def test_unknown_layouts_and_misfit_readers(name):
 @pytest.mark.parametrize("name", TINY)
 def test_readers_get_the_networks_similarity_unless_they_have_one(name):
     own = SIMILARITY[name.split()[0]]
-    for make in (SpaceTimeReader, partial(TrajectoryReader.warm, 32, 64)):
+    network = TINY[name]()
+    assert network.reader.similarity is own and network.reader.top_k == (20 if name == "STCN mobile" else None)
+    for make in (SpaceTimeReader, partial(TrajectoryReader.warm, network.key_channels, network.value_channels)):
         assert TINY[name](make()).reader.similarity is own
         assert TINY[name](make(similarity=dot_product)).reader.similarity is dot_product
-    assert TINY[name]().reader.similarity is own and TINY[name]().reader.top_k is None
 
 
 def test_rules_of_the_authors():
@@ -376,7 +377,8 @@ def test_an_object_that_vanishes_and_returns(networks, name):
     assert [(frame.index, frame.exact) for frame in memory] == [(0, True), (2, True), (4, True)]
     assert len(segmenter.groups) == 1 and torch.isfinite(results[5].probabilities).all()
     value = memory[2].value[1, 0] if name == "STM tiny" else memory[2].value[0, 1]
-    truth = reduce((masks[4] == 2).float(), "(h i) (w j) -> h w", "mean", i=4, j=4)
+    cell = network.cell
+    truth = reduce((masks[4] == 2).float(), "(h i) (w j) -> h w", "mean", i=cell, j=cell)
     torch.testing.assert_close(
         value[-1], truth, atol=1e-5, rtol=0
     )  # the returned object's mask, as the tiny networks keep it
@@ -393,9 +395,11 @@ def test_objects_of_one_pixel(networks, name):
     assert torch.equal(first.index_mask, mask) and first.object_ids == (5, 9, 200)
     value = segmenter.groups[0].memory.frames[0].value
     value = rearrange(value, "o 1 cv h w -> 1 o cv h w") if name == "STM tiny" else value
-    labelled = value[0, :, -1]  # the mask channel of each object: one cell of 4 x 4 pixels, a sixteenth full
-    torch.testing.assert_close(labelled.amax((1, 2)), torch.full((3,), 1 / 16), atol=1e-5, rtol=0)
-    assert [tuple(x) for x in (labelled > 0.05).nonzero().tolist()] == [(0, 0, 0), (1, 7, 11), (2, 3, 5)]
+    labelled = value[0, :, -1]  # the mask channel of each object: one cell, of which one pixel is full
+    share, last = 1 / network.cell**2, (31 // network.cell, 47 // network.cell)
+    torch.testing.assert_close(labelled.amax((1, 2)), torch.full((3,), share), atol=1e-5, rtol=0)
+    full = [tuple(x) for x in (labelled > 0.8 * share).nonzero().tolist()]
+    assert full == [(0, 0, 0), (1, *last), (2, 13 // network.cell, 20 // network.cell)]
     later = segmenter.step(pictures[1])
     torch.testing.assert_close(later.probabilities.sum(0), torch.ones(32, 48))
 

@@ -28,6 +28,7 @@ ORDER = (
     ("encoders",),
     ("memory",),
     ("decoder",),
+    ("mobile",),
     ("networks",),
     ("weights",),
     ("official",),

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tmrn_edu.official import official_names
 from tmrn_edu.segmenter import segment
 from tmrn_edu.train import TrainSettings, clip_objective, curriculum
 from tmrn_edu.training.held_out import score_videos, split_sets
-from tmrn_edu.training.objective import label_loss
+from tmrn_edu.training.objective import label_loss, make_optimiser, set_learning_rate
 from tmrn_edu.training.sources import make_data
 from tmrn_edu.training.start import grow_stem, put_reader, start_from
 from tmrn_edu.weights import export, load
@@ -258,6 +259,25 @@ def test_held_out_videos_are_not_trained_on():
         split_sets([other], 4)
 
 
+def test_folds_hold_every_video_out_once():
+    one, stills = synthetic_set(7, length=2, size=(24, 24)), replace(synthetic_set(2), kind="stills")
+    held = []
+    for fold in range(3):
+        rest, kept = split_sets([one, stills], 0, folds=3, fold=fold)
+        assert rest[1] is stills and set(kept) == {"synthetic"}
+        assert {v.seed for v in rest[0].videos} | {v.seed for v in kept["synthetic"]} == {v.seed for v in one.videos}
+        assert len(rest[0].videos) + len(kept["synthetic"]) == 7
+        held += kept["synthetic"]
+    assert sorted(v.seed for v in held) == [v.seed for v in one.videos]
+    with pytest.raises(InputError, match="folds is 8, but synthetic has 7 videos; expected fewer"):
+        split_sets([one], 0, folds=8)
+    for wrong in ({"folds": 3, "fold": 3}, {"folds": 1}):
+        with pytest.raises(InputError, match=f"folds {wrong['folds']}, .*expected either held_out, or 2 folds or more"):
+            split_sets([one], 0, **wrong)
+    with pytest.raises(InputError, match="held_out is 1, folds 3"):
+        split_sets([one], 1, folds=3)
+
+
 def test_score_is_that_of_segment():
     network, (video,) = build("STCN tiny"), synthetic_set(1, length=4, size=(32, 48)).videos
     network.train()
@@ -384,3 +404,21 @@ def test_another_reader_is_trained_and_remembered(tmp_path):
         run_recipe(recipe, out, init="stcn-tiny", resume=True, progress=False)
     run_recipe(recipe, out, resume=True, progress=False)
     assert path.exists() and isinstance(with_reader(recipe, None).build(0).reader, SpaceTimeReader)
+
+
+def test_trunks_learn_at_a_rate_of_their_own():
+    """A tenth as fast, or not at all; all weights are in one group where nothing else was said."""
+    settings = replace(TrainSettings(), trunk_lr=0.1, lr=1e-2, weight_decay=0.0)
+    network = STCN.mobile()
+    optimiser = make_optimiser(network, settings)
+    set_learning_rate(optimiser, 2e-3)
+    assert [group["lr"] for group in optimiser.param_groups] == [2e-3, 2e-4]
+    slow = sum(p.numel() for p in optimiser.param_groups[1]["params"])
+    assert slow == sum(p.numel() for p in network.key_encoder.trunk.parameters())
+    frozen = make_optimiser(network, replace(settings, trunk_lr=0.0))
+    assert len(frozen.param_groups) == 1 and not any(p.requires_grad for p in network.key_encoder.parameters())
+    assert all(p.requires_grad for p in network.decoder.parameters())
+    alike = make_optimiser(STCN.mobile(), replace(settings, trunk_lr=1.0))
+    assert len(alike.param_groups) == 1 and all(p.requires_grad for p in alike.param_groups[0]["params"])
+    with pytest.raises(InputError, match="trunk_lr is 2.0, expected a share from 0 to 1"):
+        replace(settings, trunk_lr=2.0)

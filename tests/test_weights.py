@@ -232,6 +232,21 @@ def test_weights_in_half_precision_load_in_float32(tmp_path):
     assert all(torch.equal(x.float(), again.state_dict()[name]) for name, x in network.state_dict().items())
 
 
+def test_files_in_half_precision(tmp_path):
+    """Half the size, numbers rounded; a number too large for it is refused and leaves no file."""
+    network = STCN.tiny()
+    export(network, tmp_path / "a.safetensors"), export(network, tmp_path / "b.safetensors", dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in "ab"]
+    assert sizes[1] < 0.55 * sizes[0]
+    again = load(tmp_path / "b.safetensors").state_dict()
+    assert all(torch.equal(x.half().float(), again[name]) for name, x in network.state_dict().items())
+    with torch.no_grad():
+        network.key_projection.bias[0] = 1e6
+    with pytest.raises(InputError, match="key_projection.bias: numbers that are not finite as torch.float16"):
+        export(network, tmp_path / "c.safetensors", dtype=torch.float16)
+    assert not (tmp_path / "c.safetensors").exists()
+
+
 def test_another_reader_keeps_its_own_weights(tmp_path):
     """TMRN's warm reader goes into a trained baseline, from a file, and changes nothing."""
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tmrn_edu.blocks import Bottleneck
 from tmrn_edu.encoders import ResNet
 from tmrn_edu.errors import InputError, some
+from tmrn_edu.mobile import MobileNetV2
 from tmrn_edu.official import read_state_dict
 
 # torchvision's IMAGENET1K_V1 files; the first eight digits of the checksum are in their names.
@@ -25,26 +26,42 @@ DOWNLOADS = {
         "https://download.pytorch.org/models/resnet18-f37072fd.pth",
         "sha256:f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     ),
+    "mobilenet_v2": (
+        "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
+        "sha256:b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    ),
 }
+TRUNKS = (ResNet, MobileNetV2)
 
 WeightFile = str | os.PathLike | Mapping[str, Tensor]
 
 
-def load_imagenet(
-    network: nn.Module, resnet50: WeightFile | None = None, resnet18: WeightFile | None = None, download: bool = False
-) -> list[str]:
-    """Puts ImageNet weights into every ResNet of a network, in place; returns the names of the trunks that got some.
+def find_trunks(network: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a network that can begin with ImageNet weights, by name. Source: ours."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, TRUNKS)}
 
-    `resnet50`, `resnet18`: a file of torchvision's, or its state dict. With `download=True` what is not given is fetched once and kept
-    in the user's cache folder. Channels that see masks, which ImageNet knows nothing of, become orthogonal; biases that torchvision's
+
+def load_imagenet(
+    network: nn.Module,
+    resnet50: WeightFile | None = None,
+    resnet18: WeightFile | None = None,
+    mobilenet_v2: WeightFile | None = None,
+    download: bool = False,
+) -> list[str]:
+    """Puts ImageNet weights into every trunk of a network, in place; returns the names of the trunks that got some.
+
+    `resnet50`, `resnet18`, `mobilenet_v2`: a file of torchvision's, or its state dict. With `download=True` what is not given is fetched once
+    and kept in the user's cache folder. Channels that see masks, which ImageNet knows nothing of, become orthogonal; biases that torchvision's
     convolutions do not have become zero, so that the trunk computes what it did. The last stage and the classifier of the file are left out.
     Raises InputError, before anything is changed, for a network without such trunks, for a trunk without weights, and for weights that do not fit.
     Source: STM, STCN and XMem begin so; orthogonal channels: STCN:model/mod_resnet.py.
     """
-    trunks = {name: module for name, module in network.named_modules() if isinstance(module, ResNet)}
+    trunks = find_trunks(network)
     if not trunks:
-        raise InputError(f"{type(network).__name__} has 0 ResNet trunks, expected at least 1: tiny networks have none")
-    files, states = {"resnet50": resnet50, "resnet18": resnet18}, {}
+        raise InputError(
+            f"{type(network).__name__} has 0 ResNet or MobileNetV2 trunks, expected at least 1: tiny networks have none"
+        )
+    files, states = {"resnet50": resnet50, "resnet18": resnet18, "mobilenet_v2": mobilenet_v2}, {}
     for name, trunk in trunks.items():
         kind = kind_of(trunk)
         if files[kind] is None and not download:
@@ -58,12 +75,14 @@ def load_imagenet(
     return list(trunks)
 
 
-def kind_of(trunk: ResNet) -> str:
-    """ "resnet50" or "resnet18"."""
+def kind_of(trunk: nn.Module) -> str:
+    """ "resnet50", "resnet18" or "mobilenet_v2"."""
+    if isinstance(trunk, MobileNetV2):
+        return "mobilenet_v2"
     return "resnet50" if isinstance(trunk.layer1[0], Bottleneck) else "resnet18"
 
 
-def fit_trunk(name: str, trunk: ResNet, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fit_trunk(name: str, trunk: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The trunk's state dict with a file's weights in it; raises InputError listing what does not fit."""
     biases = {f"{layer}.bias" for layer, module in trunk.named_modules() if isinstance(module, nn.Conv2d)}
     fitted, wrong = {}, []

@@ -97,6 +97,7 @@ class Segmenter:
     ):
         given = {
             "memory_every": memory_every,
+            "max_frames": max_frames,
             "previous_frame": previous_frame,
             "deep_update_every": deep_update_every,
         }
@@ -110,7 +111,6 @@ class Segmenter:
         self.network = inference_copy(network.to(device).eval() if device is not None else network.eval(), precision)
         self.device = next(network.parameters()).device
         self.precision = precision
-        self.max_frames = max_frames
         self.short_side = network.short_side if short_side is None else short_side
         self.reset()
 
@@ -177,7 +177,7 @@ class Segmenter:
         named = [int(i) for i in given.unique() if 0 < i != VOID]
         fresh = [name for name in named if name not in self.object_ids]
         if fresh:
-            self.groups.append(_Group(fresh, WorkingMemory(self.max_frames)))
+            self.groups.append(_Group(fresh, WorkingMemory(self.rules.max_frames)))
         grid = unpad(labels, padding).shape[-2:]
         masks = rearrange(index_to_object_masks(given, named), "o H W -> 1 o H W").to(self.device)
         masks = F.interpolate(masks, size=grid, mode="area") if masks.shape[-2:] != grid else masks

@@ -23,7 +23,14 @@ from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
 from tmrn_edu.training.held_out import score_videos
 from tmrn_edu.training.loading import batch_number, batches
-from tmrn_edu.training.objective import ClipObjective, Parcel, clip_loss, clip_objective, make_optimiser
+from tmrn_edu.training.objective import (
+    ClipObjective,
+    Parcel,
+    clip_loss,
+    clip_objective,
+    make_optimiser,
+    set_learning_rate,
+)
 from tmrn_edu.training.run_folder import NETWORK, RunFolder, about_run
 from tmrn_edu.training.schedule import Stage, curriculum
 from tmrn_edu.training.settings import Course, Recipe, TrainSettings, setting
@@ -150,8 +157,7 @@ class Run:
         settings, stage = self.settings, curriculum(self.settings, self.step)
         number = batch_number(settings, self.step)
         torch.manual_seed(number)  # so what a reader of yours draws is the same after a resumption
-        for group in self.optimiser.param_groups:
-            group["lr"] = stage.lr
+        set_learning_rate(self.optimiser, stage.lr)
         self.optimiser.zero_grad(set_to_none=True)
         values: dict[str, float] = {}
         for place, part in enumerate(parts, start=1):

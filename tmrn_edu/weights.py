@@ -23,7 +23,7 @@ from tmrn_edu.networks import GSFM, STCN, STM, XMem
 
 NETWORKS = {
     ("STM", "full"): STM, ("STM", "tiny"): STM.tiny,
-    ("STCN", "full"): STCN, ("STCN", "tiny"): STCN.tiny,
+    ("STCN", "full"): STCN, ("STCN", "tiny"): STCN.tiny, ("STCN", "mobile"): STCN.mobile,
     ("XMem", "full"): XMem, ("XMem", "tiny"): XMem.tiny,
     ("GSFM", "full"): GSFM,
 }  # fmt: skip
@@ -61,13 +61,20 @@ def describe(network: nn.Module, about: dict | None = None) -> dict[str, str]:
     }
 
 
-def export(network: nn.Module, path: str | os.PathLike, about: dict | None = None) -> None:
+def export(
+    network: nn.Module, path: str | os.PathLike, about: dict | None = None, dtype: torch.dtype = torch.float32
+) -> None:
     """Writes a network's weights with what is needed to rebuild it; `about`: anything else worth keeping, as plain data.
 
-    The file appears whole or not at all. Source: ours.
+    `dtype`: what floating-point numbers are rounded to in the file, float16 for half its size; `load` gives float32 in any case. The file
+    appears whole or not at all. Raises InputError for weights that the type cannot hold. Source: ours.
     """
     metadata = describe(network, about)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    lost = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if lost:
+        raise InputError(f"{', '.join(some(lost))}: numbers that are not finite as {dtype}, expected finite ones")
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata)
         temporary.chmod(0o644)  # safetensors writes for the owner alone

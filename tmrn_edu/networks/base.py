@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import reduce
@@ -35,6 +35,7 @@ class Sizes:
     cell: int  # pixels per cell of the key's grid
     short_side: int | None = None  # frame size at which the network works best; None: any
     mask_channels: int = 0  # how many last channels of a value hold the mask itself
+    max_frames: int | None = None  # memory frames kept at inference; None: all, as published
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class InferenceRules:
     """How a network's authors run it on a video. `Segmenter` follows them unless told otherwise."""
 
     memory_every: int = 5  # frames from one memory frame to the next
+    max_frames: int | None = None  # memory frames kept (see `WorkingMemory`); None: all
     previous_frame: bool = False  # the frame before is read too, as memory for one step (STM; STCN's `include_last`)
     deep_update_every: int | None = None  # XMem: frames between deep updates; None: with every memory frame
     # Given masks go through soft aggregation before they are encoded (not in STM).
@@ -68,6 +70,7 @@ class MemoryNetwork(nn.Module):
         self.key_channels, self.value_channels = sizes.key_channels, sizes.value_channels
         self.stride, self.cell, self.short_side = sizes.stride, sizes.cell, sizes.short_side
         self.preset, self.mask_channels = sizes.preset, sizes.mask_channels
+        self.rules = replace(type(self).rules, max_frames=sizes.max_frames)
         self.normalise = Normalise()
         self.reader = SpaceTimeReader() if reader is None else reader
 

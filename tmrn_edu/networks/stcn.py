@@ -10,8 +10,8 @@ mask.
     read           memory, query key -> readout per object        reader: the step that TMRN replaces
     decode         readout, features -> logits per object         decoder
 
-One class, two sizes: `STCN()` is the published network, `STCN.tiny()` the same one built of small parts, to be trained
-on a CPU in minutes.
+One class, three sizes: `STCN()` is the published network, `STCN.tiny()` the same one built of small parts, to be trained
+on a CPU in minutes, and `STCN.mobile()` one for real video on a laptop, which begins with ImageNet weights.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from tmrn_edu.blocks import PairBlock
 from tmrn_edu.decoder import Decoded, Decoder, TinyDecoder
 from tmrn_edu.encoders import FrameFeatures, TinyImageEncoder, TinyValueEncoder, ValueEncoder, resnet50
 from tmrn_edu.memory.readers import Readout, TrajectoryReader
+from tmrn_edu.mobile import COARSE, MobileDecoder, MobileEncoder, MobileValueEncoder
 from tmrn_edu.networks.base import MemoryNetwork, Sizes, full_precision, key_convolution
 
 
@@ -64,8 +65,27 @@ def tiny_parts() -> Parts:
     )
 
 
+def mobile_parts() -> Parts:
+    """Keys of 64 channels and values of 96 at stride 8, on MobileNetV2, for frames of 240 rows (1.5 million parameters). Sizes: ours.
+
+    Keys are a linear map of the trunk's directions, begun so that |k - k'|^2 / 8 falls as label propagation on them has it: cosine / 0.02.
+    """
+    key_projection = nn.Conv2d(COARSE, 64, 1)
+    nn.init.orthogonal_(key_projection.weight, gain=1.8)
+    nn.init.zeros_(key_projection.bias)
+    return Parts(
+        MobileEncoder(),
+        key_projection=key_projection,
+        query_projection=nn.Identity(),
+        value_encoder=MobileValueEncoder(value_channels=96, mask_channels=8),
+        decoder=MobileDecoder(object_channels=96),
+        sizes=Sizes("mobile", 64, 96, stride=16, cell=8, short_side=240, mask_channels=8, max_frames=8),
+        top_k=20,
+    )
+
+
 class STCN(MemoryNetwork):
-    """Space-Time Correspondence Network: `STCN()` as published, `STCN.tiny()` small, either with any reader.
+    """Space-Time Correspondence Network: `STCN()` as published, `STCN.mobile()` and `STCN.tiny()` small, each with any reader.
 
     `reader`: a module of `tmrn_edu.memory`; None is STCN's own, the space-time read by negative squared L2 (published
     size: the 20 best memory pixels at inference). Initial weights come from torch's global generator in a fixed order,
@@ -88,6 +108,11 @@ class STCN(MemoryNetwork):
     def tiny(cls, reader: nn.Module | None = None) -> "STCN":
         """STCN built of small parts, which learns on synthetic clips in minutes on a CPU. Sizes: ours."""
         return cls(reader, tiny_parts())
+
+    @classmethod
+    def mobile(cls, reader: nn.Module | None = None) -> "STCN":
+        """STCN on MobileNetV2, for real video on a CPU; it begins with ImageNet weights (`imagenet.load_imagenet`). Sizes: ours."""
+        return cls(reader, mobile_parts())
 
     @classmethod
     def tmrn(cls, preset: str = "paper") -> "STCN":

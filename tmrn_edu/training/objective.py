@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tmrn_edu.data.clips import Batch
+from tmrn_edu.imagenet import find_trunks
 from tmrn_edu.inference import FrameSegmentation, roll_out
 from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, readout_mask_loss
 from tmrn_edu.masks import pad_to_stride
@@ -110,6 +111,26 @@ def label_loss(
 
 
 def make_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Adam (weight decay joins the gradient, as in STCN) or AdamW (it does not, as in XMem), over all weights of a network."""
+    """Adam (weight decay joins the gradient, as in STCN) or AdamW (it does not, as in XMem), over all weights of a network.
+
+    Trunks that can begin with ImageNet weights are a group of their own, which learns `trunk_lr` times as fast as the rest; at 0 they take no
+    gradients at all. `set_learning_rate` keeps the two apart.
+    """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
-    return kind(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    groups = [{"params": list(network.parameters()), "share": 1.0}]
+    if settings.trunk_lr != 1:
+        slow = {id(weight) for trunk in find_trunks(network).values() for weight in trunk.parameters()}
+        of_trunks = [weight for weight in network.parameters() if id(weight) in slow]
+        rest = [weight for weight in network.parameters() if id(weight) not in slow]
+        groups = [{"params": rest, "share": 1.0}]
+        if settings.trunk_lr:
+            groups.append({"params": of_trunks, "share": settings.trunk_lr})
+        for weight in of_trunks:
+            weight.requires_grad_(settings.trunk_lr > 0)
+    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """The learning rate of a step, for every group its own share of it."""
+    for group in optimiser.param_groups:
+        group["lr"] = group.get("share", 1.0) * lr

@@ -30,6 +30,9 @@ class TrainSettings:
         "adamw", "how weights decay: decoupled (adamw) or with the gradient (adam)", ("adamw", "adam")
     )
     lr: float = setting(2e-3, "largest learning rate")
+    trunk_lr: float = setting(
+        1.0, "share of the learning rate for trunks, which may begin with ImageNet weights; 0: they stay as they are"
+    )
     schedule: str = setting(
         "cosine", "after warm-up: a cosine to `final_lr`, or steps at `lr_drops`", ("cosine", "steps")
     )
@@ -66,6 +69,10 @@ class TrainSettings:
         0, "processes that make batches, for each training process; 0: none beside it", free=True, least=0
     )
     held_out: int = setting(0, "videos of every data set that are kept from training, to be scored", least=0)
+    folds: int = setting(
+        0, "instead of held_out: parts for cross-validation, one of which is kept from training", least=0
+    )
+    fold: int = setting(0, "which of the `folds`, from 0 on", least=0)
 
     save_every: int = setting(100, "steps between checkpoints", free=True)
     log_every: int = setting(1, "steps that one line of metrics.csv is the mean of", free=True)
@@ -85,7 +92,7 @@ class TrainSettings:
             starts[0] != 0 or starts != sorted(starts) or starts[-1] > 1 or min(gap for _, gap in self.gaps) < 1
         ):
             raise InputError(f"gaps are {self.gaps}, expected shares that rise from 0, each with a gap of at least 1")
-        for name in ("final_lr", "warm_up", "short_share", "fine_tune", "hard_from", "hard_until"):
+        for name in ("final_lr", "trunk_lr", "warm_up", "short_share", "fine_tune", "hard_from", "hard_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}, expected a share from 0 to 1")
         if not 0 < self.hard_pixels <= 1:

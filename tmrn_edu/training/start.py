@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tmrn_edu.errors import InputError
-from tmrn_edu.imagenet import load_imagenet
+from tmrn_edu.imagenet import DOWNLOADS, load_imagenet
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official, read_state_dict
 from tmrn_edu.training.run_folder import CHECKPOINT, NETWORK
@@ -67,7 +67,7 @@ def _start_from_imagenet(network: nn.Module, folder: str) -> str:
         load_imagenet(network, download=True)
     else:
         files = {}
-        for kind in ("resnet50", "resnet18"):
+        for kind in DOWNLOADS:
             found = sorted(Path(folder).glob(f"{kind}*.pth"))
             files[kind] = found[0] if found else None
         load_imagenet(network, **files)
