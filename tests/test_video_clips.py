@@ -15,6 +15,7 @@ from einops import rearrange
 from tmrn_edu.data import video_clips
 from tmrn_edu.data.clips import FIRST_TRAINING_SEED, LEVEL_MIX, collate
 from tmrn_edu.data.davis import open_davis
+from tmrn_edu.data.pasting import pasted_set
 from tmrn_edu.data.sets import Video, VideoSet
 from tmrn_edu.data.transforms import Augmentation, Jitter, static_augmentation, video_augmentation
 from tmrn_edu.data.video_clips import SyntheticVideo, VideoClips, synthetic_set
@@ -348,3 +349,11 @@ def test_clips_that_cannot_be_made(arguments, message):
 def test_no_synthetic_video_is_refused():
     with pytest.raises(InputError, match="0 synthetic videos were asked for, expected 1 or more"):
         synthetic_set(0)
+
+
+def test_pasted_videos_are_planned_ahead():
+    """What chance decides about a pasted video costs looks at all its masks: once, before workers start."""
+    made = pasted_set([Painted(1, size=(48, 48)), Painted(2, size=(48, 48))], 2, kind="pasted")
+    assert not any("plan" in vars(video) for video in made.videos)
+    VideoClips([made], WHOLE).prepare()
+    assert all("plan" in vars(video) for video in made.videos)

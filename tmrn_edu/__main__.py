@@ -255,7 +255,8 @@ def _add_train(commands, argv):
     add = command.add_argument
     add("recipe", metavar="RECIPE", help="a recipe of tmrn_edu/recipes, by name; a wrong name lists them")
     sources = (
-        "folders of still images or videos (see tmrn-edu data check), or synthetic:COUNT (the recipe's own, if any)"
+        "folders of still images or videos (see tmrn-edu data check); synthetic:COUNT (the recipe's own, if any); and "
+        "made from the folders' videos: pasted:COUNT, look-alikes:COUNT, textured:COUNT"
     )
     add("--data", nargs="+", default=[], metavar="ROOT", help=sources)
     named = "text file with names of data sets or videos, one a line: take only these from the folders (all)"

@@ -8,7 +8,7 @@ import numpy as np
 from einops import rearrange
 
 from .shapes import swing, to_local
-from .textures import draw_table
+from .textures import crop_table, draw_look, draw_table
 
 
 def _windows(layer, poses, height, width):
@@ -76,14 +76,20 @@ def _noise_levels(strength):
     return np.round(strength * bell).astype(np.int16)
 
 
-def paint(rng, scene, frames, height, width):
-    """The pixels of a scene: frames "t H W 3" and layers "t H W"."""
+def paint(rng, scene, frames, height, width, pictures=None):
+    """The pixels of a scene: frames "t H W 3" and layers "t H W"; `pictures`, uint8 "H W 3" each, may stand in for textures."""
     unit = min(height, width) / 96
+    families = {id(layer.family): layer.family for layer in scene.layers}  # look-alikes share theirs
+    looks = {} if pictures is None else {key: draw_look(rng, family, pictures) for key, family in families.items()}
     atlas, tables, start = [], [], 0
     for index, layer in enumerate(scene.layers):
         density = 1.25 if index == 0 else 1.75  # table entries per pixel
         half_width = layer.half_width * layer.motion.radius / unit
-        table = draw_table(rng, layer.family, half_width, min(density * unit, 512 / half_width), jitter=4.0)
+        resolution, look = min(density * unit, 512 / half_width), looks.get(id(layer.family))
+        if look is None:
+            table = draw_table(rng, layer.family, half_width, resolution, jitter=4.0)
+        else:
+            table = crop_table(rng, look, half_width, resolution, jitter=4.0)
         tables.append((start, len(table), len(table) / (2 * layer.half_width)))
         atlas.append(rearrange(table, "u v c -> (u v) c"))
         start += len(atlas[-1])

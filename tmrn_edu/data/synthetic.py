@@ -6,6 +6,7 @@ objects, an occluder. Four files, from leaf to whole: `shapes.py` says where a l
 puts them together, and answers where the point seen at a pixel is in another frame. Ours; not from a paper.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,13 +100,20 @@ class Clip:
 
 
 def make_clip(
-    seed: int, level: str = "medium", frames: int = 8, size: tuple[int, int] = (96, 96), objects: int = 1
+    seed: int,
+    level: str = "medium",
+    frames: int = 8,
+    size: tuple[int, int] = (96, 96),
+    objects: int = 1,
+    pictures: Sequence[UInt8[Tensor, "_ _ 3"]] | None = None,
 ) -> Clip:
     """Make the synthetic clip of a seed.
 
     frames: number of frames, any; speeds per frame do not depend on it. size: (H, W), each at least 8; objects and
     motions scale with the shorter side. objects: how many things are labelled in `index_masks`, 1 to 5: the target
-    is 1, then look-alikes, then others (added where the level has too few); the rest stays background.
+    is 1, then look-alikes, then others (added where the level has too few); the rest stays background. pictures: RGB, each
+    at least 8 x 8, of any sizes (`photos.bundled_photos()`); about half of the layers' textures are then crops of them, in their own
+    colours or moved to others, and those of look-alikes crops of the same picture. Shapes and paths are the same with and without.
 
     Returns a `Clip` of CPU tensors: frames UInt8 "t H W 3", index_masks UInt8 "t H W", layers Int8 "t H W".
     Equal arguments give equal clips, on every machine: chance comes from numpy's frozen RandomState, and what it
@@ -113,7 +121,7 @@ def make_clip(
     hidden in more than 20 % of the frames, is drawn again from the same seed.
 
     Raises ValueError for an unknown level, a size below 8, no frames, too few or too many objects, a seed outside
-    [0, 2**64), or objects that do not fit. Source: ours.
+    [0, 2**64), no picture in `pictures` or one that is too small, or objects that do not fit. Source: ours.
     """
     height, width = size
     if level not in LEVELS:
@@ -126,6 +134,8 @@ def make_clip(
         raise InputError(f"objects is {objects}, possible are 1 to {MAX_OBJECTS}")
     if not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}, possible are 0 to 2**64 - 1")
+    if pictures is not None and not len(pictures):
+        raise InputError("pictures holds 0 pictures, expected 1 or more, or None for painted textures alone")
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32, LEVELS.index(level), attempt])
         scene = draw_scene(rng, level, height, width, objects)
@@ -136,7 +146,7 @@ def make_clip(
             f"{objects} labelled objects do not fit {height} x {width} pixels: in {MAX_ATTEMPTS} draws ({level}, seed "
             f"{seed}) none kept all of them in sight in frame 0 and the target in {1 - HIDDEN_FRAMES:.0%} of the frames"
         )
-    images, tops = paint(rng, scene, frames, height, width)
+    images, tops = paint(rng, scene, frames, height, width, pictures)
     index_masks = np.where(tops <= objects, tops, 0).astype(np.uint8)
     return Clip(
         frames=torch.from_numpy(images),

@@ -9,11 +9,20 @@ A table is made of three scalar fields, each about [-1, 1], mixed by a colour ma
 
 and rounded to uint8. It is finer than the pixels of the frame, and read at the nearest entry: integers all the way, so
 the result does not depend on how a machine rounds.
+
+Where there are real pictures, an instance may be a crop of one instead (`draw_look`, `crop_table`); look-alikes are then other crops of
+the same picture.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+
+PICTURES = 0.5  # share of the families that are crops of pictures, where there are any
+LEAST = 8  # rows and columns of a picture, and of a table
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def draw_table(rng, family, half_width, resolution, jitter=4.0):
 
     `resolution` is entries per unit; `jitter` the standard deviation of the instance's own shift of the mean colour.
     """
-    count = max(8, int(np.ceil(2 * half_width * resolution)))
+    count = max(LEAST, int(np.ceil(2 * half_width * resolution)))
     grid = (np.arange(count) + 0.5) * (2 * half_width / count) - half_width
     coarse = value_noise(rng, grid, 2.0 * family.period)
     middle = value_noise(rng, grid, 0.8 * family.period)
@@ -120,3 +129,37 @@ def draw_table(rng, family, half_width, resolution, jitter=4.0):
     fields = np.stack([pattern, 0.6 * coarse + 0.4 * middle, 0.4 * middle + 0.6 * fine], axis=-1)
     mean = np.asarray(family.mean) + rng.normal(0, jitter, 3)
     return np.clip(np.round(mean + fields @ family.matrix.T), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A family that is cut from a picture."""
+
+    picture: np.ndarray  # uint8 "H W 3"
+    zoom: float  # pixels of the picture's shorter side, as a share of it, that 96 units show
+    shift: np.ndarray  # RGB, added to every colour
+
+
+def draw_look(rng, family, pictures):
+    """A picture for a family, with its own zoom, in its own colours or moved to the family's mean colour; None for a family as it is."""
+    if rng.uniform() >= PICTURES:
+        return None
+    number = rng.randint(len(pictures))
+    picture = np.asarray(pictures[number])
+    if picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape[:2]) < LEAST:
+        came = " x ".join(map(str, picture.shape))
+        raise InputError(f"picture {number} is {came}, expected RGB of at least {LEAST} x {LEAST} x 3")
+    zoom, recoloured = np.exp(rng.uniform(np.log(0.5), np.log(1.2))), rng.uniform() < 0.5
+    shift = np.subtract(family.mean, picture.mean(axis=(0, 1))) if recoloured else np.zeros(3)
+    return Look(picture, zoom, shift)
+
+
+def crop_table(rng, look, half_width, resolution, jitter=4.0):
+    """One instance of a look, as `draw_table`: a random square of its picture, as large as the zoom asks for and the picture has."""
+    count = max(LEAST, int(np.ceil(2 * half_width * resolution)))
+    height, width = look.picture.shape[:2]
+    side = int(min(max(LEAST, round(look.zoom * min(height, width) * 2 * half_width / 96)), height, width))
+    top, left = (rng.randint(length - side + 1) for length in (height, width))
+    crop = Image.fromarray(np.ascontiguousarray(look.picture[top : top + side, left : left + side]))
+    table = np.asarray(crop.resize((count, count), Image.Resampling.BILINEAR)).astype(np.float64)
+    return np.clip(np.round(table + look.shift + rng.normal(0, jitter, 3)), 0, 255).astype(np.uint8)

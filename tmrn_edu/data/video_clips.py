@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tmrn_edu.data.clips import FIRST_TRAINING_SEED, LEVEL_MIX, Source, TrainingClip
 from tmrn_edu.data.files import DAMAGED, by, reason
+from tmrn_edu.data.pasting import PastedVideo
 from tmrn_edu.data.sampling import RULES, draw_frames, draw_objects, draw_references, listed_gap
 from tmrn_edu.data.sets import Video, VideoSet
 from tmrn_edu.data.synthetic import Clip, make_clip
@@ -29,7 +30,7 @@ ORDER, CLIP = 0, 1  # what a random generator is for
 _kept: dict[tuple, Clip] = {}  # the one used last stands last
 
 
-def _kept_clip(*recipe) -> Clip:
+def kept_clip(*recipe) -> Clip:
     """`make_clip`, or what it gave for the same arguments, as long as there is room."""
     clip = _kept.pop(recipe, None)
     if clip is None:
@@ -59,7 +60,7 @@ class SyntheticVideo:
     @property
     def clip(self) -> Clip:
         """The clip with its exact paths."""
-        return _kept_clip(self.seed, self.level, self.length, self.size, self.objects)
+        return kept_clip(self.seed, self.level, self.length, self.size, self.objects)
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -129,9 +130,13 @@ class VideoClips:
             raise InputError(f"nothing to draw clips from: {there}; expected {wanted}")
 
     def prepare(self) -> None:
-        """Paints the synthetic videos, as many as are kept, so that worker processes forked from this one find them painted."""
+        """Does once what every process forked from this one would do again: paints synthetic videos, as many as are kept, and plans pasted ones."""
         room = KEPT_BYTES
-        for video in (video for each in self.sets for video in each.videos if isinstance(video, SyntheticVideo)):
+        for video in (video for each in self.sets for video in each.videos):
+            if isinstance(video, PastedVideo):
+                _ = video.plan
+            if not isinstance(video, SyntheticVideo):
+                continue
             room -= 5 * video.length * video.size[0] * video.size[1]
             if room < 0:
                 break

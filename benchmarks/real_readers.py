@@ -1,0 +1,134 @@
+"""Networks and memory readers on real videos that they were not trained on, plain and with look-alikes: Markdown tables with intervals.
+
+    python benchmarks/real_readers.py --data DAVIS --held-out 3 --networks stcn-mobile tmrn-stcn-mobile mine=runs/mine/network.safetensors
+    python benchmarks/real_readers.py --data DAVIS --folds 5 --networks 'own=runs/fold{fold}/own/network.safetensors' 'chained=runs/fold{fold}/...'
+
+--held-out and --folds choose the same videos as `tmrn-edu train` does, so networks are scored on what their training left out; without either, on
+all videos. With --folds every network is a set of files, one a fold, and every video is scored once. Each video is also scored with look-alikes
+(`data.pasting`: a copy of its own object crosses it), --copies of each. *J*: DAVIS rule, the memory holds predictions. *J, true memories*: every
+memory frame is given its true mask; J of the frames between. Differences are paired over videos; intervals hold 95 % of 10,000 bootstrap
+draws of whole source videos. One object a video. A network is a name of a shipped one, a file, or NAME=FILE.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402  (the number of threads is read when torch is imported)
+import torch  # noqa: E402
+from tqdm.auto import tqdm  # noqa: E402
+
+from tmrn_edu.data.pasting import pasted_set  # noqa: E402
+from tmrn_edu.data.sets import find_sets  # noqa: E402
+from tmrn_edu.metrics import score  # noqa: E402
+from tmrn_edu.segmenter import segment  # noqa: E402
+from tmrn_edu.train import show_progress  # noqa: E402
+from tmrn_edu.training.held_out import split_sets  # noqa: E402
+from tmrn_edu.weights import load  # noqa: E402
+
+DRAWS = 10_000
+MEASURES = ("J", "J, true memories")
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """ "NAME=FILE" or a shipped network's name -> (name, what `load` takes)."""
+    name, _, file = text.partition("=")
+    return (name, file) if file else (Path(text).stem, text)
+
+
+def with_copies(video, copies: int, frames: int) -> list:
+    """`copies` look-alike videos of one video, the same ones for every network and fold: the seed comes from the video's name."""
+    seed = int.from_bytes(video.name.encode()[:6].ljust(6), "big") % 10**6
+    return list(pasted_set([video], copies, seed=seed, kind="look-alikes", length=frames).videos) if copies else []
+
+
+def score_video(network, video, frames: int) -> tuple[float, float]:
+    """J with predicted memories, and with true ones on the frames between memory frames."""
+    count = min(frames, len(video))
+    pictures = torch.stack([video.frame(t) for t in range(count)])
+    masks = torch.stack([(video.mask(t) == 1).to(torch.uint8) for t in range(count)])
+    found = segment(network, pictures, {0: masks[0]}, keep_probabilities=False).index_masks
+    every = network.rules.memory_every
+    given = {t: masks[t] for t in range(0, count, every) if masks[t].any()}
+    clean = segment(network, pictures, given, keep_probabilities=False).index_masks
+    between = [t for t in range(count) if t % every]
+    per_object = score(clean, masks).per_object[1]
+    by_frame = dict(zip(per_object.frames, per_object.J_frames, strict=True))
+    return float(score(found, masks).J), float(np.mean([by_frame[t] for t in between if t in by_frame]))
+
+
+def interval(values: np.ndarray, sources: Sequence[str]) -> tuple[float, float, float]:
+    """Mean over source videos (each the mean of its own), and the ends of its 95 % bootstrap interval."""
+    means = np.array([values[[s == source for s in sources]].mean() for source in dict.fromkeys(sources)])
+    draws = np.random.default_rng(0).choice(means, size=(DRAWS, len(means))).mean(axis=1)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(means.mean()), float(low), float(high)
+
+
+def collect(options, sets) -> dict[str, dict[str, dict[str, list]]]:
+    """{kind of videos: {network: {"source", "video", *MEASURES: one entry a video}}}."""
+    found: dict = {kind: {} for kind in ("plain", "look-alikes")}
+    folds = range(options.folds) if options.fold is None else [options.fold]
+    for fold in folds if options.folds else [0]:
+        _, held = split_sets(sets, options.held_out, options.folds, fold)
+        videos = [video for kept in held.values() for video in kept] or [v for one in sets for v in one.videos]
+        videos = [video for video in videos if not options.videos or video.name in options.videos]
+        work = [("plain", video, video) for video in videos]
+        work += [("look-alikes", v, c) for v in videos for c in with_copies(v, options.copies, options.frames)]
+        for text in options.networks:
+            name, file = split_name(text)
+            network = load(file.format(fold=fold))
+            for kind, source, video in tqdm(work, desc=f"{name} {fold}", disable=not show_progress()):
+                row = found[kind].setdefault(name, {"source": [], "video": [], **{m: [] for m in MEASURES}})
+                row["source"].append(source.name), row["video"].append(video.name)
+                for measure, value in zip(MEASURES, score_video(network, video, options.frames), strict=True):
+                    row[measure].append(value)
+    return {kind: rows for kind, rows in found.items() if rows}
+
+
+def tables(found: dict, per_video: bool) -> str:
+    """Markdown: means, paired differences to the first network, and every video."""
+    lines = ["| videos | network | J | J, true memories |", "|---|---|---|---|"]
+    for kind, rows in found.items():
+        for name, row in rows.items():
+            cells = [interval(np.array(row[measure]), row["source"]) for measure in MEASURES]
+            count = f"{kind}: {len(row['video'])} of {len(set(row['source']))}"
+            lines.append(f"| {count} | {name} | " + " | ".join(f"{m:.3f}" for m, _, _ in cells) + " |")
+    lines += ["", "| videos | difference | J | J, true memories |", "|---|---|---|---|"]
+    for kind, rows in found.items():
+        (first, base), *others = rows.items()
+        for name, row in others:
+            cells = [interval(np.array(row[m]) - np.array(base[m]), row["source"]) for m in MEASURES]
+            text = " | ".join(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in cells)
+            lines.append(f"| {kind} | {name} - {first} | {text} |")
+    if per_video:
+        lines += ["", "| video | " + " | ".join(next(iter(found.values()))) + " |", "|---" * (1 + len(rows)) + "|"]
+        for rows in found.values():
+            first = next(iter(rows.values()))
+            for place, video in enumerate(first["video"]):
+                lines.append(f"| {video} | " + " | ".join(f"{row['J'][place]:.3f}" for row in rows.values()) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parses, scores, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, nargs="+", help="folders, as of tmrn-edu train")
+    parser.add_argument("--networks", required=True, nargs="+", metavar="NAME=FILE")
+    parser.add_argument("--videos", nargs="+", help="only these")
+    parser.add_argument("--held-out", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=0)
+    parser.add_argument("--fold", type=int, help="only this one of --folds")
+    parser.add_argument("--copies", type=int, default=2, help="look-alike videos made of every video (%(default)s)")
+    parser.add_argument("--frames", type=int, default=60, help="of every video, from its first (%(default)s)")
+    parser.add_argument("--per-video", action="store_true", help="also J of every video")
+    options = parser.parse_args()
+    sets = [one for root in options.data for one in find_sets(root) if one.kind == "video"]
+    print(tables(collect(options, sets), options.per_video))
+
+
+if __name__ == "__main__":
+    main()
