@@ -11,6 +11,7 @@ draws of whole source videos. One object a video. A network is a name of a shipp
 """
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,9 +126,22 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=2, help="look-alike videos made of every video (%(default)s)")
     parser.add_argument("--frames", type=int, default=60, help="of every video, from its first (%(default)s)")
     parser.add_argument("--per-video", action="store_true", help="also J of every video")
+    parser.add_argument("--json", type=Path, help="write the means of every network, for tools/ship_network.py")
     options = parser.parse_args()
     sets = [one for root in options.data for one in find_sets(root) if one.kind == "video"]
-    print(tables(collect(options, sets), options.per_video))
+    found = collect(options, sets)
+    print(tables(found, options.per_video))
+    if options.json:
+        means = {
+            kind: {
+                name: {m: round(interval(np.array(row[m]), row["source"])[0], 3) for m in MEASURES}
+                for name, row in rows.items()
+            }
+            for kind, rows in found.items()
+        }
+        names = sorted({source for rows in found.values() for row in rows.values() for source in row["source"]})
+        about = f"{', '.join(names)} (up to {options.frames} frames, {options.copies} look-alike videos of each)"
+        options.json.write_text(json.dumps({"about": about, "scores": means}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
