@@ -6,13 +6,16 @@
 --held-out and --folds choose the same videos as `tmrn-edu train` does, so networks are scored on what their training left out; without either, on
 all videos. With --folds every network is a set of files, one a fold, and every video is scored once. Each video is also scored with look-alikes
 (`data.pasting`: a copy of its own object crosses it), --copies of each. *J*: DAVIS rule, the memory holds predictions. *J, true memories*: every
-memory frame is given its true mask; J of the frames between. Differences are paired over videos; intervals hold 95 % of 10,000 bootstrap
-draws of whole source videos. One object a video. A network is a name of a shipped one, a file, or NAME=FILE.
+memory frame is given its true mask, where the object is in sight; J of the frames between. Differences are paired over videos; intervals hold
+95 % of 10,000 bootstrap draws of whole source videos. One object a video. A network is a name of a shipped one, a file, or NAME=FILE; with
+@READER behind it, it reads with
+another memory reader, at that reader's first weights ("stcn-mobile@chained": training-free).
 """
 
 import argparse
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,10 +27,12 @@ from tqdm.auto import tqdm  # noqa: E402
 
 from tmrn_edu.data.pasting import pasted_set  # noqa: E402
 from tmrn_edu.data.sets import find_sets  # noqa: E402
+from tmrn_edu.errors import InputError  # noqa: E402
 from tmrn_edu.metrics import score  # noqa: E402
 from tmrn_edu.segmenter import segment  # noqa: E402
 from tmrn_edu.train import show_progress  # noqa: E402
 from tmrn_edu.training.held_out import split_sets  # noqa: E402
+from tmrn_edu.training.start import put_reader  # noqa: E402
 from tmrn_edu.weights import load  # noqa: E402
 
 DRAWS = 10_000
@@ -35,20 +40,37 @@ MEASURES = ("J", "J, true memories")
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """ "NAME=FILE" or a shipped network's name -> (name, what `load` takes)."""
+    """ "NAME=FILE", a shipped network's name or a file, each with or without "@READER" -> (name, what `open_network` takes)."""
     name, _, file = text.partition("=")
-    return (name, file) if file else (Path(text).stem, text)
+    if file:
+        return name, file
+    file, at, reader = text.partition("@")
+    return Path(file).stem + at + reader, text
+
+
+def open_network(text: str):
+    """ "FILE" or "FILE@READER"."""
+    file, _, reader = text.partition("@")
+    network = load(file)
+    if reader:
+        put_reader(network, reader)
+    return network.eval()
 
 
 def with_copies(video, copies: int, frames: int) -> list:
     """`copies` look-alike videos of one video, the same ones for every network and fold: the seed comes from the video's name."""
-    seed = int.from_bytes(video.name.encode()[:6].ljust(6), "big") % 10**6
+    seed = zlib.crc32(video.name.encode()) % 10**6
     return list(pasted_set([video], copies, seed=seed, kind="look-alikes", length=frames).videos) if copies else []
 
 
 def score_video(network, video, frames: int) -> tuple[float, float]:
-    """J with predicted memories, and with true ones on the frames between memory frames."""
+    """J with predicted memories, and with true ones on the frames between memory frames (predicted where the object is not in sight).
+
+    Raises InputError for a video without object 1 in its first frame, or too short to have frames between memory frames.
+    """
     count = min(frames, len(video))
+    if count < 4 or not (video.mask(0) == 1).any():
+        raise InputError(f"{video.name} has {count} frames to score, expected 4 or more, and object 1 in the first")
     pictures = torch.stack([video.frame(t) for t in range(count)])
     masks = torch.stack([(video.mask(t) == 1).to(torch.uint8) for t in range(count)])
     found = segment(network, pictures, {0: masks[0]}, keep_probabilities=False).index_masks
@@ -71,6 +93,14 @@ def interval(values: np.ndarray, sources: Sequence[str]) -> tuple[float, float, 
 
 def collect(options, sets) -> dict[str, dict[str, dict[str, list]]]:
     """{kind of videos: {network: {"source", "video", *MEASURES: one entry a video}}}."""
+    names = [split_name(text)[0] for text in options.networks]
+    if len(set(names)) < len(names):
+        raise InputError(f"networks are called {', '.join(names)}, expected different names: NAME=FILE gives one")
+    if options.fold is not None and not options.folds:
+        raise InputError(f"fold is {options.fold} and folds 0, expected --folds N with it")
+    known = [video.name for one in sets for video in one.videos]
+    if strange := [name for name in options.videos or () if name not in known]:
+        raise InputError(f"no video is called {', '.join(strange)}; there are {', '.join(known)}")
     found: dict = {kind: {} for kind in ("plain", "look-alikes")}
     folds = range(options.folds) if options.fold is None else [options.fold]
     for fold in folds if options.folds else [0]:
@@ -81,7 +111,7 @@ def collect(options, sets) -> dict[str, dict[str, dict[str, list]]]:
         work += [("look-alikes", v, c) for v in videos for c in with_copies(v, options.copies, options.frames)]
         for text in options.networks:
             name, file = split_name(text)
-            network = load(file.format(fold=fold))
+            network = open_network(file.format(fold=fold))
             for kind, source, video in tqdm(work, desc=f"{name} {fold}", disable=not show_progress()):
                 row = found[kind].setdefault(name, {"source": [], "video": [], **{m: [] for m in MEASURES}})
                 row["source"].append(source.name), row["video"].append(video.name)

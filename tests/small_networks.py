@@ -9,7 +9,7 @@ from tmrn_edu.networks import GSFM, STCN, STM, XMem
 
 FULL = {"STM": STM, "STCN": STCN, "XMem": XMem, "GSFM": GSFM}
 TINY = {"STM tiny": STM.tiny, "STCN tiny": STCN.tiny, "STCN mobile": STCN.mobile, "XMem tiny": XMem.tiny}
-READERS = ("space-time", "paper", "warm", "chained")
+READERS = ("space-time", "paper", "warm", "chained", "tracking")
 
 
 SPREAD = 4.0  # mean squared distance of two pixels' keys / sqrt(ck), so that a read neither averages everything nor picks one pixel

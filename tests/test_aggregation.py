@@ -84,6 +84,8 @@ def test_attention_against_the_loop():
 def test_age_bias():
     bias = AgeBias().requires_grad_(False)
     assert float(bias(5, True)) == 0
+    trusting = AgeBias(trust=2.0).requires_grad_(False)
+    assert float(trusting(5, True)) == 2 and float(trusting(5, False)) == 0
     torch.nn.init.constant_(bias.age, -2.0)
     torch.nn.init.constant_(bias.exact, 0.5)
     assert math.isclose(float(bias(5, False)), -2 * math.log(6), rel_tol=1e-6)

@@ -4,7 +4,14 @@ import math
 
 import torch
 
-from tmrn_edu.memory.alignment import CORRELATION_EPS, chain_prior, grid_positions, rectification
+from tmrn_edu.memory.alignment import (
+    CORRELATION_EPS,
+    carry_on,
+    chain_prior,
+    grid_positions,
+    rectification,
+    within_reach,
+)
 
 
 def test_grid_positions_are_rows_first():
@@ -40,3 +47,25 @@ def test_chain_prior_keeps_its_digits_on_large_grids():
     centre = torch.tensor([[[0.0, 269.0, 134.5], [0.0, 479.0, 239.25]]])
     exact = ((positions.double().reshape(1, 2, -1, 1) - centre.double().reshape(1, 2, 1, -1)) ** 2).sum(1)
     assert (chain_prior(positions, centre) - exact).abs().max() < 0.1
+
+
+def test_within_reach_is_a_square_near_by_and_a_slope_far_away():
+    square = torch.tensor([[[0.0, 1e-8, 1.0, 9.0, 1e8]]], dtype=torch.float64)
+    reach = torch.tensor(3.0, dtype=torch.float64)
+    expected = [0, 1e-8, 6 * (10**0.5 - 3), 6 * (18**0.5 - 3), 6 * ((1e8 + 9) ** 0.5 - 3)]
+    torch.testing.assert_close(
+        within_reach(square, reach)[0, 0], torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-14
+    )
+    assert torch.isfinite(
+        within_reach(torch.tensor([[[-1e-3]]]), torch.tensor(1e-3))
+    ).all()  # a square that rounding made negative
+    square = (10 * torch.rand(2, 5, 3, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(within_reach, (square, reach.requires_grad_()))
+
+
+def test_carry_on():
+    centre, motion = torch.rand(2, 2, 5), torch.rand(2, 2, 5)
+    torch.testing.assert_close(carry_on(centre, motion, 4, torch.tensor(0.5)), centre + 2 * motion)
+    gaps = torch.tensor([[[1.0]], [[10.0]]])
+    both = carry_on(centre, motion, gaps, torch.tensor(1.0))
+    torch.testing.assert_close(both[1], centre[1] + 10 * motion[1])

@@ -391,7 +391,10 @@ def test_results_that_cannot_be_printed():
             ["evaluate", "--dataset", "davis2016", "--data", "x", "--results", "y", "--json", "."],
             ["cannot write .", "folder"],
         ),
-        (["train", "sctn_tiny"], ["'sctn_tiny', did you mean stcn_tiny or", "there are stcn_mobile, stcn_mobile_long, "]),
+        (
+            ["train", "sctn_tiny"],
+            ["'sctn_tiny', did you mean stcn_tiny or", "there are stcn_mobile, stcn_mobile_long, "],
+        ),
         (["train", "stcn_tiny", "--step=3"], ["no option --step", "--steps"]),
         (["train", "stcn_tiny", "--steps=1.5"], ["'1.5' given", "whole number"]),
         (["train", "stcn_tiny", "--lr=nan"], ["'nan' given", "expected a number"]),

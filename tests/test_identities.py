@@ -4,6 +4,8 @@ Identities of single steps are beside their files: 3 (directions, signs) in test
 test_similarity, 5 (soft aggregation, padding, top-k) in test_masks and test_affinity.
 """
 
+from functools import partial
+
 import pytest
 import torch
 from memories import CK, CV, INDICES, B, Case, H, O, T, W
@@ -27,6 +29,7 @@ def presets():
     yield warm(make=TrajectoryReader.paper)
     yield warm()
     yield warm(make=TrajectoryReader.chained)
+    yield warm(make=TrajectoryReader.tracking)
 
 
 def woken(reader):
@@ -59,7 +62,10 @@ def test_1_space_time_read_frame_by_frame(similarity, top_k):
 def test_1_warm_reader_is_the_space_time_read(similarity, top_k):
     """With lambda, attention (and beta and age) at zero TMRN's reader changes nothing."""
     case = Case(gradients=True)
-    for make in (TrajectoryReader.warm, TrajectoryReader.chained):
+    still = partial(
+        TrajectoryReader.tracking, beta=0.0, trust=0.0
+    )  # with nothing to hold it, motion and reach do nothing
+    for make in (TrajectoryReader.warm, TrajectoryReader.chained, still):
         assert_same(
             case, case.read(warm(similarity, top_k, make)).value, case.read(space_time(similarity, top_k)).value
         )
@@ -106,7 +112,7 @@ def test_2_one_frame_is_the_per_frame_softmax():
     case = Case(t=1, gradients=True)
     plain = case.plain(negative_squared_l2)
     assert_same(case, case.read(space_time()).value, plain)
-    for make in (TrajectoryReader.paper, TrajectoryReader.warm, TrajectoryReader.chained):
+    for make in (TrajectoryReader.paper, TrajectoryReader.warm, TrajectoryReader.chained, TrajectoryReader.tracking):
         reader = woken(warm(make=make))
         torch.nn.init.zeros_(reader.rectify)
         if reader.beta is not None:

@@ -66,7 +66,7 @@ def test_from_files(files, tmp_path):
 
 
 def test_a_mobile_trunk(tmp_path):
-    """torchvision's file has four stages more, which are left out; nothing else of the network changes."""
+    """torchvision's file has more stages, which are left out; nothing else of the network changes."""
     torch.manual_seed(0)
     network, state = STCN.mobile(), torchvision_like(MobileNetV2()) | {"features.18.0.weight": torch.rand(2, 2, 1, 1)}
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

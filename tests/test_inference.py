@@ -5,6 +5,7 @@ import pytest
 import torch
 from einops import rearrange
 
+from tmrn_edu import __main__
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
 from tmrn_edu.inference import memorize_frame, roll_out, segment_frame
@@ -13,6 +14,7 @@ from tmrn_edu.masks import index_to_object_masks, soft_aggregation
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
 from tmrn_edu.segmenter import Segmenter, segment
+from tmrn_edu.weights import DEFAULT_NETWORK, load
 
 READERS = (SpaceTimeReader, lambda: TrajectoryReader.paper(32, 64), lambda: TrajectoryReader.chained(32, 64))
 
@@ -300,6 +302,20 @@ HALF = torch.full((2, 3, 32, 48), 0.5)
 def test_bad_videos_and_masks(stcn, frames, masks, message):
     with pytest.raises(InputError, match=message):
         segment(stcn, frames, masks)
+
+
+def test_the_default_network_and_networks_by_name(video):
+    """Without a network the one for real video; a name means a shipped one; the command line has the same default."""
+    default = segment(frames=video.frames, masks={0: video.index_masks[0]}, keep_probabilities=False)
+    named = segment(DEFAULT_NETWORK, video.frames, {0: video.index_masks[0]})
+    tiny = segment("stcn-tiny", video.frames, {0: video.index_masks[0]})
+    assert torch.equal(default.index_masks, named.index_masks)
+    assert not torch.equal(named.probabilities, tiny.probabilities)
+    assert load(DEFAULT_NETWORK).preset == "mobile" and __main__.NETWORK == DEFAULT_NETWORK
+    with pytest.raises(InputError, match="no network is called 'stcn-huge'"):
+        segment("stcn-huge", video.frames, {0: video.index_masks[0]})
+    with pytest.raises(InputError, match="no mask was given, expected at least one"):
+        segment(frames=video.frames)
 
 
 def test_bad_settings(stcn, video):

@@ -248,7 +248,7 @@ def test_unknown_layouts_and_misfit_readers(name):
 def test_readers_get_the_networks_similarity_unless_they_have_one(name):
     own = SIMILARITY[name.split()[0]]
     network = TINY[name]()
-    assert network.reader.similarity is own and network.reader.top_k == (20 if name == "STCN mobile" else None)
+    assert network.reader.similarity is own and network.reader.top_k == (10 if name == "STCN mobile" else None)
     for make in (SpaceTimeReader, partial(TrajectoryReader.warm, network.key_channels, network.value_channels)):
         assert TINY[name](make()).reader.similarity is own
         assert TINY[name](make(similarity=dot_product)).reader.similarity is dot_product

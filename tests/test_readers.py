@@ -7,19 +7,20 @@ import pytest
 import torch
 from einops import einsum, rearrange
 from memories import CK, CV, INDICES, QUERY_INDEX, B, Case, H, O, T, W
-from test_identities import ALL, presets, space_time, warm, woken
+from test_identities import ALL, presets, warm, woken
+from test_identities import space_time as plain_reader
 
-from tmrn_edu.memory import Query, SpaceTimeReader, TrajectoryReader, negative_squared_l2, readers
+from tmrn_edu.memory import Query, SpaceTimeReader, TrajectoryReader, negative_squared_l2, space_time
 from tmrn_edu.memory.alignment import CORRELATION_EPS
 
-MAKERS = (TrajectoryReader.paper, TrajectoryReader.warm, TrajectoryReader.chained)
+MAKERS = (TrajectoryReader.paper, TrajectoryReader.warm, TrajectoryReader.chained, TrajectoryReader.tracking)
 
 
 def slow_read(case, reader, b, q):
     """One query pixel of one clip through a TrajectoryReader, a loop over frames (backwards in time) and a loop over pixels."""
     h, w = case.query_key.shape[-2:]
     query = case.query_key[b, :, q // w, q % w]
-    centre, previous = (q // w, q % w), QUERY_INDEX
+    centre, previous, motion = (q // w, q % w), QUERY_INDEX, (0, 0)
     scores, values, path = [], [], []
     for t in reversed(range(case.keys.shape[1])):
         key = rearrange(case.keys[b, t], "ck h w -> (h w) ck")
@@ -28,16 +29,23 @@ def slow_read(case, reader, b, q):
         if reader.agents is not None:
             description = reader.agents.describe(case.keys[:, t])
             p = reader.agents.likelihood(case.query_key, description)[b, :, q]
+        share = 0 if reader.velocity is None else reader.velocity
+        expected = [place + share * gap * speed for place, speed in zip(centre, motion, strict=True)]
         s = []
         for m in range(h * w):
             s.append((2 * (key[m] @ query) - key[m] @ key[m]) / CK**0.5)
             if reader.agents is not None:
                 s[m] = s[m] + reader.rectify * torch.log(description.likelihood[b, :, m] @ p + CORRELATION_EPS)
             if reader.beta is not None:
-                s[m] = s[m] - reader.beta / gap * ((m // w - centre[0]) ** 2 + (m % w - centre[1]) ** 2)
+                distance = (m // w - expected[0]) ** 2 + (m % w - expected[1]) ** 2
+                if reader.log_reach is not None:
+                    reach = reader.log_reach.exp()
+                    distance = 2 * reach * ((distance + reach**2) ** 0.5 - reach)
+                s[m] = s[m] - reader.beta / gap * distance
         s = torch.stack(s)
         weight = s.softmax(0)
-        centre = (sum(weight[m] * (m // w) for m in range(h * w)), sum(weight[m] * (m % w) for m in range(h * w)))
+        found = (sum(weight[m] * (m // w) for m in range(h * w)), sum(weight[m] * (m % w) for m in range(h * w)))
+        motion, centre = [(new - old) / gap for new, old in zip(found, centre, strict=True)], found
         aligned = sum(weight[m] * value[m] for m in range(h * w))
         aligned_key = sum(weight[m] * key[m] for m in range(h * w))
         e = s.logsumexp(0) if reader.evidence else 0.0
@@ -68,10 +76,11 @@ def test_against_the_slow_loop(make):
         torch.testing.assert_close(seen.insides.trajectory[b, :, :, q // 4, q % 4], path)
 
 
-def test_gradients_of_the_slow_loop():
-    """Gradients flow along the whole chain: expected positions, likelihoods, attention."""
+@pytest.mark.parametrize("make", [TrajectoryReader.chained, TrajectoryReader.tracking])
+def test_gradients_of_the_slow_loop(make):
+    """Gradients flow along the whole chain: expected positions, motion, likelihoods, attention."""
     case = Case(h=2, w=3, gradients=True)
-    reader = woken(warm(make=TrajectoryReader.chained))
+    reader = woken(warm(make=make))
     weights = torch.randn(O, CV, dtype=torch.float64)
     inputs = (*case.leaves[:3], *reader.parameters())
     ours = torch.autograd.grad((case.read(reader).value[1, :, :, 1, 2] * weights).sum(), inputs)
@@ -104,6 +113,40 @@ def test_chaining_follows_where_pixels_were():
     )
 
 
+def test_velocity_expects_a_pixel_where_its_motion_leads():
+    """A dot that moves one cell a step, and a faster twin of it that stands where the dot was found last: only velocity finds the dot."""
+    key = torch.zeros(3, 1, CK, H, W, dtype=torch.float64)  # frames 0, 5 and the query 6
+    for frame, dot in ((0, 0), (1, 5), (2, 6)):
+        key[frame, 0, 0, 2, dot] = 4
+    key[0, 0, 0, 2, 5] = 4  # the twin: in frame 0 it is where the dot will be in frame 5
+    value = torch.zeros(1, O, CV, H, W, dtype=torch.float64)
+    found = {}
+    for velocity in (0.0, 1.0):
+        reader = warm(make=TrajectoryReader.tracking, beta=2.0, velocity=velocity, reach=None)
+        frames = [reader.store(key[0], value, 0, True), reader.store(key[1], value, 5)]
+        look = reader(frames, Query(key[2], 6), insides=True).insides
+        found[velocity] = look.trajectory[0, 0, :, 2, 6].round().tolist()
+    assert found == {0.0: [2, 5], 1.0: [2, 0]}
+
+
+@pytest.mark.parametrize("reach", [1e5, 0.1])
+def test_reach_holds_as_the_square_near_by_and_less_far_away(reach):
+    """With a reach far beyond the grid it is the plain square; a short one pulls less on pixels that moved far."""
+    case, look = Case(), {}
+    for name in (None, reach):
+        torch.manual_seed(1)  # equal agents
+        reader = woken(warm(make=TrajectoryReader.tracking, reach=name))
+        if name is not None:
+            torch.nn.init.constant_(reader.log_reach, math.log(name))
+        look[name] = case.read(reader, insides=True).insides.trajectory
+    if reach == 1e5:
+        torch.testing.assert_close(look[reach], look[None])
+    else:
+        cells = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")).double()
+        square, short = ((look[name][:, -1] - cells).square().sum(1).mean() for name in (None, reach))
+        assert short > 1.2 * square
+
+
 def test_age_bias_moves_weight_between_frames():
     case = Case()
     reader = warm(make=TrajectoryReader.chained)
@@ -126,7 +169,7 @@ def test_insides_reproduce_the_readout(monkeypatch, block, top_k):
     for reader in presets():
         woken(reader).top_k = top_k
         whole = case.read(reader, insides=True)
-        monkeypatch.setattr(readers, "BLOCK", block)
+        monkeypatch.setattr(space_time, "BLOCK", block)
         seen = case.read(reader, insides=True)
         monkeypatch.undo()
         inside = seen.insides
@@ -152,7 +195,7 @@ def test_gradients_through_blocks(monkeypatch):
     case = Case(gradients=True)
     for reader in presets():
         whole = case.gradients(case.read(woken(reader)).value)
-        monkeypatch.setattr(readers, "BLOCK", 900)
+        monkeypatch.setattr(space_time, "BLOCK", 900)
         for x, y in zip(whole, case.gradients(case.read(reader).value), strict=True):
             torch.testing.assert_close(x, y)
         monkeypatch.undo()
@@ -167,6 +210,22 @@ def test_top_k_of_each_frame_where_attention_pools_alone():
     assert ((joint > 0).sum((1, 2)) == 5).all()
 
 
+def test_clips_of_a_batch_have_frames_of_their_own():
+    """Frame numbers that differ from clip to clip: every clip is read as it is alone."""
+    case, numbers = Case(), torch.tensor([[0, 0], [3, 1], [5, 9], [11, 10], [13, 20]])
+    for reader in presets():
+        woken(reader)
+        frames = [reader.store(case.keys[:, i], case.values[:, :, i], numbers[i], i == 0) for i in range(T)]
+        together = reader(frames, Query(case.query_key, numbers[T])).value
+        for b in range(B):
+            own = [
+                reader.store(case.keys[b : b + 1, i], case.values[b : b + 1, :, i], int(numbers[i, b]), i == 0)
+                for i in range(T)
+            ]
+            alone = reader(own, Query(case.query_key[b : b + 1], int(numbers[T, b]))).value
+            torch.testing.assert_close(together[b : b + 1], alone)
+
+
 def test_memory_may_lie_on_another_grid():
     case, query = Case(gradients=True), torch.randn(B, CK, 3, 5, dtype=torch.float64)
     for reader in presets():
@@ -178,12 +237,23 @@ def test_memory_may_lie_on_another_grid():
 
 
 def test_presets():
-    paper, warm_reader, chained = (make(CK, CV) for make in MAKERS)
+    paper, warm_reader, chained, tracking = (make(CK, CV) for make in MAKERS)
     assert float(paper.rectify.detach()) == 1 and not paper.evidence and paper.beta is None and paper.age is None
     assert (
         float(warm_reader.rectify.detach()) == 0 and warm_reader.evidence and not warm_reader.attention.key.weight.any()
     )
     assert float(chained.beta.detach()) == 0 and chained.age is not None and chained.chained
+    assert chained.velocity is None and chained.log_reach is None
+    begun = [
+        float(x.detach()) for x in (tracking.beta, tracking.velocity, tracking.log_reach.exp(), tracking.age.exact)
+    ]
+    assert begun == pytest.approx([0.5, 1, 4, 2]) and float(tracking.age.age.detach()) == 0
+    for name in ("paper", "warm", "chained", "tracking"):
+        assert TrajectoryReader.preset(name, CK, CV).settings() == getattr(TrajectoryReader, name)(CK, CV).settings()
+    with pytest.raises(
+        ValueError, match=r"preset is 'fast', expected one of \['chained', 'paper', 'tracking', 'warm'\]"
+    ):
+        TrajectoryReader.preset("fast", CK, CV)
     assert TrajectoryReader.warm(CK, CV, agents=0).agents is None
     assert TrajectoryReader.warm(CK, CV, rectify=0.5).settings()["rectify"] == 0.5
     assert not list(SpaceTimeReader().parameters())
@@ -219,6 +289,12 @@ def test_errors_name_both_sides(monkeypatch):
         reader.store(case.keys[:, 0], rearrange(case.values[:, :, 0], "b o cv h w -> b o cv w h"), 0)
     with pytest.raises(ValueError, match="evidence and attention are both off"):
         TrajectoryReader(CK, CV, evidence=False, attention=False)
+    with pytest.raises(ValueError, match="velocity is 1.0 and chain is off, expected chain=True or no velocity"):
+        TrajectoryReader.warm(CK, CV, velocity=1.0)
+    with pytest.raises(ValueError, match="trust is nan, expected a finite number"):
+        TrajectoryReader.chained(CK, CV, trust=math.nan)
+    with pytest.raises(ValueError, match="beta is 0.0, reach is 0, expected 0 or more, and more than 0 or None"):
+        TrajectoryReader.chained(CK, CV, reach=0)
     with pytest.raises(ValueError, match="top_k is 0"):
         SpaceTimeReader(top_k=0)
     with pytest.raises(ValueError, match="12 agents asked for"):
@@ -292,13 +368,13 @@ def test_top_k_of_half_precision_is_that_of_the_rounded_memory(dtype):
 def test_top_k_shared_by_frames_is_one_search(monkeypatch):
     """Over all frames one running search; each frame alone where frames are pooled by attention, or positions are followed."""
     calls = []
-    searched_alone = readers.frame_top_k
-    monkeypatch.setattr(readers, "frame_top_k", lambda *inputs: calls.append(1) or searched_alone(*inputs))
+    searched_alone = space_time.frame_top_k
+    monkeypatch.setattr(space_time, "frame_top_k", lambda *inputs: calls.append(1) or searched_alone(*inputs))
     case = Case()
     for reader, insides, alone in (
-        (space_time(top_k=5), False, 0),
+        (plain_reader(top_k=5), False, 0),
         (warm(top_k=5), False, 0),
-        (space_time(top_k=5), True, T),
+        (plain_reader(top_k=5), True, T),
         (warm(top_k=5, make=TrajectoryReader.paper), False, T),
         (warm(top_k=5, make=TrajectoryReader.chained), False, T),
     ):
@@ -309,7 +385,7 @@ def test_top_k_shared_by_frames_is_one_search(monkeypatch):
 
 def test_values_are_stored_pixel_by_pixel():
     """Same shape and numbers; a pixel's channels lie side by side, and so does the readout's grid."""
-    case, reader = Case(), space_time()
+    case, reader = Case(), plain_reader()
     stored = reader.store(case.keys[:, 0], case.values[:, :, 0], 0)
     assert torch.equal(stored.value, case.values[:, :, 0]) and stored.value.stride()[2] == 1
     assert case.read(reader).value.is_contiguous()

@@ -21,7 +21,7 @@ STAGES = {name: recipe for name, recipe in EVERY.items() if name not in TINY}
 
 
 def baseline_of(name):
-    return EVERY[name.removeprefix("tmrn-").replace("-chained", "")]
+    return EVERY[name.removeprefix("tmrn-").replace("-chained", "").replace("-tracking", "")]
 
 
 def moved(before, after):

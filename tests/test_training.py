@@ -418,7 +418,11 @@ def test_trunks_learn_at_a_rate_of_their_own():
     frozen = make_optimiser(network, replace(settings, trunk_lr=0.0))
     assert len(frozen.param_groups) == 1 and not any(p.requires_grad for p in network.key_encoder.parameters())
     assert all(p.requires_grad for p in network.decoder.parameters())
-    alike = make_optimiser(STCN.mobile(), replace(settings, trunk_lr=1.0))
+    alike = make_optimiser(network, replace(settings, trunk_lr=1.0))  # the network that was frozen before
     assert len(alike.param_groups) == 1 and all(p.requires_grad for p in alike.param_groups[0]["params"])
+    with pytest.raises(InputError, match=r"trunk_lr is 0.1 and STCN \(tiny\) has no trunk; expected trunk_lr 1"):
+        make_optimiser(STCN.tiny(), settings)
+    with pytest.raises(InputError, match="held_out is 0, folds 0, fold 3; expected held_out or folds"):
+        replace(settings, fold=3)
     with pytest.raises(InputError, match="trunk_lr is 2.0, expected a share from 0 to 1"):
         replace(settings, trunk_lr=2.0)

@@ -351,9 +351,10 @@ def test_no_synthetic_video_is_refused():
         synthetic_set(0)
 
 
-def test_pasted_videos_are_planned_ahead():
+def test_pasted_videos_are_planned_ahead(monkeypatch):
     """What chance decides about a pasted video costs looks at all its masks: once, before workers start."""
     made = pasted_set([Painted(1, size=(48, 48)), Painted(2, size=(48, 48))], 2, kind="pasted")
     assert not any("plan" in vars(video) for video in made.videos)
-    VideoClips([made], WHOLE).prepare()
+    monkeypatch.setattr(video_clips, "KEPT_BYTES", 0)  # no room for painted ones, which come first
+    VideoClips([synthetic_set(2, length=3, size=(24, 30)), made], WHOLE).prepare()
     assert all("plan" in vars(video) for video in made.videos)

@@ -139,7 +139,7 @@ def test_a_folder_does_not_hide_a_shipped_network(tmp_path, monkeypatch):
         pytest.skip("no network is shipped yet")
     monkeypatch.chdir(tmp_path)
     (tmp_path / names[0]).mkdir()
-    assert load(names[0]).preset == "tiny"
+    assert load(names[0]).preset == names[0].rpartition("-")[2]
 
 
 # ------------------------------------------------------------------ every network with every reader
@@ -240,6 +240,8 @@ def test_files_in_half_precision(tmp_path):
     assert sizes[1] < 0.55 * sizes[0]
     again = load(tmp_path / "b.safetensors").state_dict()
     assert all(torch.equal(x.half().float(), again[name]) for name, x in network.state_dict().items())
+    with pytest.raises(InputError, match="dtype is torch.int8, expected a floating-point type"):
+        export(network, tmp_path / "c.safetensors", dtype=torch.int8)
     with torch.no_grad():
         network.key_projection.bias[0] = 1e6
     with pytest.raises(InputError, match="key_projection.bias: numbers that are not finite as torch.float16"):

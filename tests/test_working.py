@@ -69,6 +69,7 @@ READERS = (
     SpaceTimeReader,
     lambda: TrajectoryReader.paper(5, 7, agents=4),
     lambda: TrajectoryReader.chained(5, 7, agents=4),
+    lambda: TrajectoryReader.tracking(5, 7, agents=0),
 )
 
 

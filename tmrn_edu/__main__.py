@@ -10,7 +10,7 @@ import sys
 
 from tmrn_edu.errors import InputError
 
-NETWORK = "tmrn-stcn-chained-tiny"  # of the shipped ones, the best on held-out clips
+NETWORK = "tmrn-stcn-tracking-mobile"  # `weights.DEFAULT_NETWORK`, without importing torch
 OFFICIAL = "stm, stcn, xmem or gsfm with --weights"
 WEIGHTS = "weights that tmrn-edu train wrote (with --network: they must fit it), or a file released by the authors of that network"
 EPILOG = "TMRN_PROGRESS=0 in the environment silences progress bars."
@@ -196,8 +196,8 @@ def _add_segment(commands):
     )
     epilog = (
         "DIR gets, when all is done, masks/00000.png ..., one palette PNG per frame with the ids of the given mask, and\n"
-        "overlay.mp4. The shipped networks are small and were trained on synthetic clips alone: they are to learn from,\n"
-        f"and real video is hard for them. {EPILOG}"
+        "overlay.mp4. The networks called mobile are for real video; the tiny ones were trained on synthetic clips alone and\n"
+        f"are to learn from. {EPILOG}"
     )
     command = _command(commands, "segment", "segment a video, given the mask of its first frame", examples, epilog)
     add = command.add_argument
@@ -211,7 +211,10 @@ def _add_segment(commands):
     add("--out", default="out/segment", metavar="DIR", help="folder for the results (%(default)s)")
     add("--overwrite", action="store_true", help="replace results that DIR already holds")
     _add_rules(add)
-    bound = "keep at most N frames in memory, the first and the latest: constant memory however long the video (all)"
+    bound = (
+        "keep at most N frames in memory, the first and the latest: constant memory however long the video (what the "
+        "network was made for: 5 in mobile networks, else all)"
+    )
     add("--max-frames", type=_whole(1), metavar="N", help=bound)
     shrink = "shrink frames to a short side of N pixels for the network; 0: never (what the network was made for)"
     add("--short-side", type=_whole(0), metavar="N", help=shrink)

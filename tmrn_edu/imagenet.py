@@ -52,7 +52,7 @@ def load_imagenet(
 
     `resnet50`, `resnet18`, `mobilenet_v2`: a file of torchvision's, or its state dict. With `download=True` what is not given is fetched once
     and kept in the user's cache folder. Channels that see masks, which ImageNet knows nothing of, become orthogonal; biases that torchvision's
-    convolutions do not have become zero, so that the trunk computes what it did. The last stage and the classifier of the file are left out.
+    convolutions do not have become zero, so that the trunk computes what it did. Stages at stride 32 and the classifier of a file are left out.
     Raises InputError, before anything is changed, for a network without such trunks, for a trunk without weights, and for weights that do not fit.
     Source: STM, STCN and XMem begin so; orthogonal channels: STCN:model/mod_resnet.py.
     """

@@ -53,7 +53,7 @@ class MobileNetV2(nn.Module):
     """MobileNetV2 as far as stride 16: features at strides 2, 4, 8 and 16, of 16, 24, 32 and 96 channels (Sandler et al., CVPR 2018, table 2).
 
     0.54 million parameters. Names are torchvision's `features.0` to `features.13`, so public ImageNet weights load by name
-    (`imagenet.load_imagenet`); the last four stages, at stride 32, are left out.
+    (`imagenet.load_imagenet`); everything at stride 32 is left out.
     """
 
     def __init__(self):

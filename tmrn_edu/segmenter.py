@@ -27,6 +27,7 @@ from tmrn_edu.masks import (
     unpad,
 )
 from tmrn_edu.memory.working import MemoryFrame, WorkingMemory
+from tmrn_edu.weights import DEFAULT_NETWORK, load
 
 
 def _shrink(picture: Float[Tensor, "3 H W"], short_side: int | None) -> Tensor:
@@ -75,8 +76,9 @@ class Segmenter:
     The rules are the network's own (`network.rules`, as its authors run it) unless given: frame t joins the memory when it came with a mask or
     when `memory_every` frames have passed since the last one did; with `previous_frame` the frame before is read too; XMem's sensory memory
     is deeply updated with every memory frame, or with those that are `deep_update_every` frames after the last such update.
-    `max_frames` bounds the memory (see `WorkingMemory`). Frames
-    are shrunk to `short_side` pixels first (None: the network's own preference, which may be the frame's size; 0: never); results come back
+    `max_frames` bounds the memory (see `WorkingMemory`); None: the network's own bound, 5 in mobile networks, none in others; a number larger
+    than the video keeps all. Frames are shrunk to `short_side` pixels first (None: the network's own preference, which may be the frame's size;
+    0: never); results come back
     at the frame's size. Objects that enter late get a memory of their own, which begins then. `precision`: "fp32", or "bf16" for faster
     convolutions where the processor has them (see `inference_copy`). The network is moved to `device` and put into eval mode; what runs is a copy,
     made here, where there is something to fold or to round, else the network itself. Groups are read one after another, so objects that enter at
@@ -254,9 +256,9 @@ class Segmentation:
 
 
 def segment(
-    network: nn.Module,
-    frames: Iterable,
-    masks: Mapping,
+    network: nn.Module | str | None = None,
+    frames: Iterable = (),
+    masks: Mapping | None = None,
     memory_every: int | None = None,
     max_frames: int | None = None,
     short_side: int | None = None,
@@ -269,15 +271,26 @@ def segment(
 ) -> Segmentation:
     """Segments a video, given the mask of its first frame (and masks of later frames, if there are any).
 
-    `frames`: uint8 `t H W 3`, or float RGB in [0, 1] `t 3 H W`. `masks`: frame number -> integers `H W` (0 background, 255 void); an object may
-    enter late, and frames before the first mask are background. Other arguments as `Segmenter`. Probabilities take 4 t l H W bytes:
-    `keep_probabilities=False` leaves them out, and a `Segmenter` keeps nothing at all. Raises InputError, before segmenting, for masks that are
-    empty, of another size, or of frames that do not exist, and for frames that are no pictures. Source: ours.
+        te.segment(frames=frames, masks={0: first_mask})                      the shipped network for real video
+        te.segment(network, frames, {0: first_mask, 30: mask_of_frame_30})    one of yours, or a shipped one by its name
+
+    `network`: None is `weights.DEFAULT_NETWORK`. `frames`: uint8 `t H W 3`, or float RGB in [0, 1] `t 3 H W`. `masks`: frame number -> integers
+    `H W` (0 background, 255 void); an object may enter late, and frames before the first mask are background. Other arguments as `Segmenter`.
+    Probabilities take 4 t l H W bytes: `keep_probabilities=False` leaves them out, and a `Segmenter` keeps nothing at all. Raises InputError,
+    before segmenting, for masks that are empty, of another size, or of frames that do not exist, for frames that are no pictures, and for a
+    name that no shipped network has. Source: ours.
     """
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network is {network!r}, expected a network, such as tmrn_edu.load('stcn-tiny')")
+    if not isinstance(network, nn.Module | str | None):
+        given = f"of shape {tuple(network.shape)}" if hasattr(network, "shape") else repr(network)
+        raise InputError(
+            f"network is a {type(network).__name__} {given}; expected a network such as tmrn_edu.load('stcn-tiny'), a shipped one's name, "
+            "or None; frames go by name: segment(frames=...)"
+        )
     frames = frames if hasattr(frames, "shape") else stack_frames([torch.as_tensor(frame) for frame in frames])
+    masks = {} if masks is None else masks
     check_request(frames, masks)
+    if not isinstance(network, nn.Module):
+        network = load(DEFAULT_NETWORK if network is None else network)
     count = len(frames)
     segmenter = Segmenter(
         network, memory_every, max_frames, short_side, device, previous_frame, deep_update_every, precision

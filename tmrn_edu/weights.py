@@ -27,6 +27,7 @@ NETWORKS = {
     ("XMem", "full"): XMem, ("XMem", "tiny"): XMem.tiny,
     ("GSFM", "full"): GSFM,
 }  # fmt: skip
+DEFAULT_NETWORK = "tmrn-stcn-tracking-mobile"  # of the shipped ones, what real video is segmented with
 READERS = {reader.__name__: reader for reader in (SpaceTimeReader, TrajectoryReader)}
 
 
@@ -66,9 +67,12 @@ def export(
 ) -> None:
     """Writes a network's weights with what is needed to rebuild it; `about`: anything else worth keeping, as plain data.
 
-    `dtype`: what floating-point numbers are rounded to in the file, float16 for half its size; `load` gives float32 in any case. The file
-    appears whole or not at all. Raises InputError for weights that the type cannot hold. Source: ours.
+    `dtype`: what floating-point numbers are rounded to in the file, float16 for half its size (numbers below 3e-8 become 0); `load` gives float32
+    in any case. The file
+    appears whole or not at all. Raises InputError for weights that the type cannot hold, and for a type of whole numbers. Source: ours.
     """
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype is {dtype}, expected a floating-point type such as torch.float16")
     metadata = describe(network, about)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}

@@ -34,7 +34,7 @@ def measure(network: torch.nn.Module, clips: int) -> dict:
 
 
 def main() -> None:
-    """Parses, copies, scores, writes."""
+    """Parses, scores, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of tmrn-edu train")
     parser.add_argument("--reader", required=True, help="the reader in words")
@@ -52,10 +52,15 @@ def main() -> None:
     torch.set_num_threads(1)
     run = json.loads((options.run / "run.json").read_text())
     name = options.name or run["recipe"]
-    scratch = WEIGHTS / f".{name}.safetensors"
+    real = json.loads(options.real.read_text()) if options.real else None
+    if real and any(name not in by_network for by_network in real["scores"].values()):
+        parser.error(f"{options.real} has no scores of {name}; it has {', '.join(real['scores']['plain'])}")
     about = {"recipe": run["recipe"], "settings": run["settings"]}
-    export(load(options.run / "network.safetensors"), scratch, about, torch.float16 if options.half else torch.float32)
-    network = load(scratch)  # scored as it is shipped
+    network = load(options.run / "network.safetensors")
+    network.reader.top_k = network.top_k  # what the network has now, whatever it was when it was trained
+    with atomic_path(WEIGHTS / f"{name}.safetensors") as file:
+        export(network, file, about, torch.float16 if options.half else torch.float32)
+    network = load(WEIGHTS / f"{name}.safetensors")  # scored as it is shipped
     record = {
         "name": name,
         "baseline": f"{type(network).__name__} ({network.preset})",
@@ -71,13 +76,11 @@ def main() -> None:
         "cpu_minutes": options.cpu_minutes,
         "settings": run["settings"],
     }
-    if options.real:
-        real = json.loads(options.real.read_text())
+    if real:
         record["scores"] |= {
             f"held-out real videos, {kind}": by_network[name] for kind, by_network in real["scores"].items()
         }
         record["scores_on"] += f"; real videos: {real['about']}"
-    scratch.replace(WEIGHTS / f"{name}.safetensors")
     with atomic_path(WEIGHTS / f"{record['name']}.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record["scores"], indent=1))

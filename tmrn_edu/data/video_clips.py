@@ -138,9 +138,8 @@ class VideoClips:
             if not isinstance(video, SyntheticVideo):
                 continue
             room -= 5 * video.length * video.size[0] * video.size[1]
-            if room < 0:
-                break
-            _ = video.clip  # made, and kept
+            if room >= 0:
+                _ = video.clip  # made, and kept
 
     def entries(self, frames: int) -> np.ndarray:
         """What an epoch visits in clips of `frames` frames, "n 3": (set, video, frame), frame -1 where it is drawn.

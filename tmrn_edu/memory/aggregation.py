@@ -45,14 +45,15 @@ class TrajectoryAttention(nn.Module):
 class AgeBias(nn.Module):
     """Learned trust in a memory frame by its age, and in frames whose mask was given and not predicted.
 
-    bias = w_age * log(1 + steps) + w_exact * [mask was given], both weights 0 at start; steps: video frames between query and memory.
+    bias = w_age * log(1 + steps) + w_exact * [mask was given], w_age 0 and w_exact = `trust` at start; steps: video frames between query and
+    memory.
     The logarithm keeps the first frame of a long video in play. Source: ours (method section 5).
     """
 
-    def __init__(self):
+    def __init__(self, trust: float = 0.0):
         super().__init__()
         self.age = nn.Parameter(torch.zeros(()))
-        self.exact = nn.Parameter(torch.zeros(()))
+        self.exact = nn.Parameter(torch.tensor(float(trust)))
 
     def forward(self, steps: int | Float[Tensor, "b 1"], exact: bool) -> Float[Tensor, ""] | Float[Tensor, "b 1"]:
         """One number, or one per clip, added to e[t,q] for every query pixel."""

@@ -1,19 +1,12 @@
 """Memory readers: a query frame and stored frames in, a readout per object out. Interchangeable in every network.
 
-Both walk over the memory frames, newest first, and for each one
-    1. score its pixels                     s[m,q]
-    2. turn scores into weights over m      W[m,q] = softmax_m, and evidence[q] = logsumexp_m
-    3. bring its values onto the query grid v~[q] = sum_m W[m,q] value[m]
-    4. pool over time                       readout[q] = sum_t softmax_t(e)[t,q] v~[t,q]
-`SpaceTimeReader` scores by similarity and pools by evidence, e = evidence, which is exactly the softmax over all (t m) of STM, STCN and XMem
-(identity 1). `TrajectoryReader` is TMRN: it corrects the score (agents, chaining) and learns how to pool (attention, age).
-
-Only one frame's affinity exists at a time, for one block of query rows, so memory grows with m q and not with t m q.
+`SpaceTimeReader` (`space_time.py`) is the read of STM, STCN and XMem; all readers walk over the memory as it does. `TrajectoryReader`, here,
+is TMRN: it corrects the score (agents), expects a pixel where its trajectory leads (chaining), and learns how to pool (attention, age).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn as nn
@@ -21,199 +14,29 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from tmrn_edu.memory.affinity import FrameAffinity, RunningTopK, check_top_k, frame_affinity, frame_top_k, share_top_k
 from tmrn_edu.memory.agents import Agents, agent_correlation
-from tmrn_edu.memory.aggregation import AgeBias, RunningAverage, TrajectoryAttention
-from tmrn_edu.memory.alignment import chain_prior, grid_positions, rectification
-from tmrn_edu.memory.similarity import negative_squared_l2
-from tmrn_edu.memory.working import FrameIndex, MemoryFrame, Query, frames_apart, pixel_by_pixel, time_of
+from tmrn_edu.memory.aggregation import AgeBias, TrajectoryAttention
+from tmrn_edu.memory.alignment import carry_on, chain_prior, grid_positions, rectification, within_reach
+from tmrn_edu.memory.space_time import OWN, Insides, Readout, SpaceTimeReader, Step, per_clip
+from tmrn_edu.memory.working import FrameIndex, MemoryFrame, Query
 
-# Query rows are read in blocks with about this many scores per memory frame (2 MB), which bounds memory, keeps a block in the cache, and is
-# small enough for the allocator to use the same pages again and again; larger blocks wait for fresh ones.
-BLOCK = 2**19
-
-OWN = "network's"  # top_k of a reader: as many as the network's authors take
-
-
-@dataclass(frozen=True)
-class Insides:
-    """What a read did, frame by frame in the order of time. The weight of memory pixel (t m) in the readout is affinity * temporal_weights."""
-
-    memory_indices: tuple[FrameIndex, ...]  # which video frames were read
-    affinity: Float[Tensor, "b t m q"]  # sums to one over m: where each query pixel looks in each frame
-    temporal_weights: Float[Tensor, "b t q"]  # sums to one over t: how much each frame counts
-    aligned_value: Float[Tensor, "b o t cv h w"]  # each frame's values on the query grid
-    trajectory: Float[Tensor, "b t 2 h w"]  # expected position (y, x) of each query pixel in each frame, in cells
-
-
-@dataclass(frozen=True)
-class Readout:
-    """What a reader returns."""
-
-    value: Float[Tensor, "b o cv h w"]  # per object, on the query grid
-    insides: Insides | None = None  # only when asked for
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One memory frame brought onto a block of the query grid."""
-
-    frame: MemoryFrame
-    affinity: FrameAffinity
-    steps: FrameIndex  # video frames between the query and this frame
-    centre: Tensor | None  # b 2 q: expected position in this frame, if anybody needs it
-
-
-class SpaceTimeReader(nn.Module):
-    """The space-time read of STM, STCN and XMem.
-
-    w = softmax over (t m) of s ;  readout[q] = sum_tm w[t,m,q] value[t,m], computed frame by frame (see above), exact to rounding.
-    `similarity`: one of `memory.similarity`; None is that of the network the reader is put into (L2 on its own). `top_k`: in eval mode only
-    the k best of all (t m) count, as published for STCN (20) and XMem (30), None: all; left out, it is the network's, too (all on its own).
-    Training always uses the full softmax. No weights. Source: STM, "Space-time Memory Read".
-    """
-
-    def __init__(self, similarity: Callable[..., Tensor] | None = None, top_k: int | str | None = OWN):
-        super().__init__()
-        self.left_open = [
-            name for name, open_ in (("similarity", similarity is None), ("top_k", top_k == OWN)) if open_
-        ]
-        self.owner = None  # the kind of network that filled in what was left open
-        self.similarity = negative_squared_l2 if similarity is None else similarity
-        self.top_k = None if top_k == OWN else top_k
-        check_top_k(self.top_k)
-        self.top_k_per_frame = False
-        self.chained = False
-
-    def adopt(self, owner: str, similarity: Callable[..., Tensor], top_k: int | None) -> None:
-        """Fills in what was left open when this reader was made, as the network has it that it is put into.
-
-        Raises ValueError when another kind of network has done so before: its read would change under it.
-        """
-        if self.left_open and self.owner not in (None, owner):
-            taken = " and ".join(self.left_open)
-            raise ValueError(
-                f"the reader has its {taken} from {self.owner}, now it is put into {owner}; make one for each"
-            )
-        own = {"similarity": similarity, "top_k": top_k}
-        for name in self.left_open:
-            setattr(self, name, own[name])
-        self.owner = owner
-
-    def settings(self) -> dict:
-        """The arguments that build this reader again, as plain data."""
-        return {"similarity": self.similarity.__name__, "top_k": self.top_k}
-
-    def store(
-        self,
-        key: Float[Tensor, "b ck h w"],
-        value: Float[Tensor, "b o cv h w"],
-        index: FrameIndex,
-        exact: bool = False,
-        shrinkage: Float[Tensor, "b 1 h w"] | None = None,
-    ) -> MemoryFrame:
-        """A memory frame, with all that can be computed about it once.
-
-        Keys and shrinkage are kept in float32: affinities need the digits. Values keep their shape but are stored pixel by pixel, since pixels
-        are what a read fetches. Raises ValueError for keys and values of different batch or grid.
-        """
-        if key.shape[-2:] != value.shape[-2:] or key.shape[0] != value.shape[0]:
-            raise ValueError(f"memory key has batch and grid {_grid(key)}, memory value has {_grid(value)}")
-        return MemoryFrame(_precise(key), pixel_by_pixel(value), index, exact, _precise(shrinkage))
-
-    def forward(self, memory: Sequence[MemoryFrame], query: Query, insides: bool = False) -> Readout:
-        """Reads `memory` for every pixel of `query`; `insides=True` also returns what was looked at (it costs t m q numbers).
-
-        Raises ValueError for an empty memory and for keys that do not fit, naming both sides.
-        """
-        _check(memory, query)
-        query = Query(_precise(query.key), query.index, _precise(query.selection))
-        newest_first = sorted(memory, key=lambda frame: -time_of(frame.index))
-        height, width = query.key.shape[-2:]
-        positions = max(frame.key[0, 0].numel() for frame in memory)
-        count = min(height, math.ceil(len(query.key) * positions * height * width / BLOCK))
-        rows = math.ceil(height / count)  # blocks of about equal size
-        blocks = [
-            self._read_block(newest_first, query, top, min(top + rows, height), insides)
-            for top in range(0, height, rows)
-        ]
-        value = torch.cat([block[0] for block in blocks], dim=-2).contiguous()
-        return Readout(value, _join_insides(newest_first, [block[1] for block in blocks]) if insides else None)
-
-    def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: FrameIndex) -> Float[Tensor, "b m q"]:
-        """s[m,q]: how well each pixel of one memory frame matches each query pixel. A new tensor; the caller may overwrite it."""
-        return self.similarity(frame.key, query.key, frame.shrinkage, query.selection)
-
-    def temporal_score(self, step: "_Step", query_key: Tensor, aligned_value: Tensor) -> Float[Tensor, "b q"]:
-        """e[q]: how much one memory frame counts, before the softmax over t. Here its evidence."""
-        return step.affinity.evidence
-
-    def _walk(self, frames: Sequence[MemoryFrame], query: Query, centre: Tensor, insides: bool) -> Iterator[_Step]:
-        """Aligns one memory frame after another, newest first. Positions are followed only if chaining or somebody's look needs them."""
-        top_k = None if self.training else self.top_k
-        followed = self.chained or insides
-        previous = query.index
-        search = None if top_k is None else RunningTopK(top_k)
-        for frame in frames:
-            gap = _at_least_one(frames_apart(previous, frame.index))
-            score = self.score(frame, query, centre, gap)
-            if search is None:
-                affinity = frame_affinity(score)
-            elif self.top_k_per_frame or followed:  # a position in this frame needs the best of this frame
-                affinity = frame_top_k(score, top_k)
-            else:
-                affinity = search.add(score)
-            if followed:
-                positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
-                centre = affinity.read(rearrange(positions, "yx h w -> 1 yx (h w)").expand(len(frame.key), -1, -1))
-            yield _Step(frame, affinity, frames_apart(query.index, frame.index), centre if followed else None)
-            previous = frame.index
-
-    def _read_block(self, frames: Sequence[MemoryFrame], query: Query, top: int, bottom: int, insides: bool):
-        """Reads for the query rows from `top` to `bottom`: value `b o cv rows w`, and the insides of that block."""
-        height, width = query.key.shape[-2:]
-        start = grid_positions(height, width, like=frames[0].key)[:, top:bottom]
-        start = rearrange(start, "yx h w -> 1 yx (h w)").expand(len(query.key), -1, -1)
-        selection = None if query.selection is None else query.selection[:, :, top:bottom]
-        block = Query(query.key[:, :, top:bottom], query.index, selection)
-        query_key = rearrange(block.key, "b ck h w -> b ck (h w)")
-
-        steps = self._walk(frames, block, start, insides)
-        if self.top_k is not None and not self.training and not self.top_k_per_frame:
-            steps = list(steps)
-            shared = share_top_k([step.affinity for step in steps], self.top_k)
-            steps = [_Step(step.frame, part, step.steps, step.centre) for step, part in zip(steps, shared, strict=True)]
-
-        pooled, looks = RunningAverage(), []
-        for step in steps:
-            objects = step.frame.value.shape[1]
-            aligned = step.affinity.read(rearrange(step.frame.value, "b o cv h w -> b (o cv) (h w)"))
-            score = self.temporal_score(step, query_key, rearrange(aligned, "b (o cv) q -> b o cv q", o=objects))
-            pooled.add(score, aligned)
-            if insides:
-                looks.append((step.affinity.dense(step.frame.key[0, 0].numel()), score, aligned, step.centre))
-        shape = {"o": objects, "w": width}
-        value = rearrange(pooled.mean, "b (o cv) (h w) -> b o cv h w", **shape)
-        if not insides:
-            return value, None
-        affinity, scores, aligned, centres = (torch.stack(parts, dim=1) for parts in zip(*looks, strict=True))
-        return value, (
-            affinity,
-            scores.softmax(dim=1),
-            rearrange(aligned, "b t (o cv) (h w) -> b o t cv h w", **shape),
-            rearrange(centres, "b t yx (h w) -> b t yx h w", w=width),
-        )
+__all__ = ["Insides", "Readout", "SpaceTimeReader", "TrajectoryReader"]
 
 
 class TrajectoryReader(SpaceTimeReader):
     """TMRN's reader: spatial alignment, then temporal aggregation along each query pixel's trajectory.
 
-    score      s[m,q] + lambda log(g[m,q] + eps) - beta / gap |pos(m) - c[q]|^2     g: agent-level correlation; c: the trajectory so far
+    score      s[m,q] + lambda log(g[m,q] + eps) - beta / gap d(pos(m), c[q])     g: agent-level correlation (none with `agents=0`)
+    place      c[q] = found[q] + velocity * gap * motion[q] (if `chain`)          where the trajectory is expected, from later frames
+    distance   d = |pos(m) - c|^2; with `reach` R: 2 R (sqrt(|pos(m) - c|^2 + R^2) - R), a square near by and a slope far away
     pooling    e[q] = evidence (if `evidence`) + attention (if `attention`) + age bias (if `age`)
-    `agents=0` leaves the correction out. With `top_k` (eval mode only) the k best over all (t m) count where evidence joins the frames, so
-    that identity 1 holds, and the k best of each frame where attention alone does. Presets: `paper` and `warm`.
-    Raises ValueError for an impossible number of agents, or a pooling made of nothing.
-    Source: TMRN [S]; evidence, age, chaining [ours]; method sections 2, 3 and 5.
+
+    Positions in cells of the key's grid, gap in video frames. `rectify`, `beta`, `velocity`, `reach` and `trust` (in frames whose mask was given:
+    part of the age bias) are numbers at start, and learned; `velocity` and `reach` None are parts that are absent, for good. With
+    `top_k` (eval mode only) the k best over all (t m) count where evidence joins the frames, so that identity 1 holds, and the k best of each
+    frame where attention alone does. Presets: `paper`, `warm`, `chained`, `tracking`.
+    Raises ValueError for an impossible number of agents, a pooling made of nothing, and numbers of parts that are off.
+    Source: TMRN [S]; evidence, age, chaining and what belongs to it [ours]; method sections 2, 3 and 5.
     """
 
     def __init__(
@@ -229,22 +52,30 @@ class TrajectoryReader(SpaceTimeReader):
         attention_from_zero: bool = False,
         chain: bool = False,
         age: bool = False,
+        beta: float = 0.0,
+        trust: float = 0.0,
+        velocity: float | None = None,
+        reach: float | None = None,
     ):
         super().__init__(similarity, top_k)
         if not (evidence or attention):
             raise ValueError("evidence and attention are both off, expected at least one of them to pool over time")
+        _check_options(chain, age, beta=beta, trust=trust, velocity=velocity, reach=reach)
         self.key_channels, self.value_channels = key_channels, value_channels
         self.evidence, self.chained, self.top_k_per_frame = evidence, chain, not evidence
         self.agents = Agents(key_channels, agents) if agents else None
-        self.rectify = nn.Parameter(torch.tensor(float(rectify))) if agents else None  # lambda
+        self.rectify = _scalar(rectify) if agents else None  # lambda
         self.attention = (
             TrajectoryAttention(key_channels, value_channels, zero=attention_from_zero) if attention else None
         )
-        self.beta = nn.Parameter(torch.zeros(())) if chain else None
-        self.age = AgeBias() if age else None
+        self.beta = _scalar(beta) if chain else None
+        self.velocity = None if velocity is None else _scalar(velocity)
+        self.log_reach = None if reach is None else _scalar(math.log(reach))
+        self.age = AgeBias(trust) if age else None
         self._options = {
             "agents": agents, "rectify": rectify, "evidence": evidence, "attention": attention,
-            "attention_from_zero": attention_from_zero, "chain": chain, "age": age,
+            "attention_from_zero": attention_from_zero, "chain": chain, "age": age, "beta": beta, "trust": trust,
+            "velocity": velocity, "reach": reach,
         }  # fmt: skip
 
     @classmethod
@@ -268,9 +99,19 @@ class TrajectoryReader(SpaceTimeReader):
         return cls.warm(key_channels, value_channels, **{"chain": True, "age": True} | options)
 
     @classmethod
+    def tracking(cls, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
+        """`chained`, begun with the numbers that carry masks best along real videos, before any training [ours].
+
+        beta 0.5 per squared cell and frame, within reach 4 cells, at constant velocity, trust 2 in given masks. They were found on keys whose
+        similarity is cosine / 0.02 to cosine / 0.03, on a grid of 30 x 54 cells. It is no space-time read at start.
+        """
+        found = {"beta": 0.5, "velocity": 1.0, "reach": 4.0, "trust": 2.0}
+        return cls.chained(key_channels, value_channels, **found | options)
+
+    @classmethod
     def preset(cls, name: str, key_channels: int, value_channels: int, **options) -> "TrajectoryReader":
-        """The preset of that name: "paper", "warm" or "chained". Raises ValueError for another name."""
-        presets = {"paper": cls.paper, "warm": cls.warm, "chained": cls.chained}
+        """The preset of that name: "paper", "warm", "chained" or "tracking". Raises ValueError for another name."""
+        presets = {"paper": cls.paper, "warm": cls.warm, "chained": cls.chained, "tracking": cls.tracking}
         if name not in presets:
             raise ValueError(f"preset is {name!r}, expected one of {sorted(presets)}")
         return presets[name](key_channels, value_channels, **options)
@@ -295,10 +136,19 @@ class TrajectoryReader(SpaceTimeReader):
             score = score + self.rectify * rectification(correlation)
         if self.beta is not None:
             positions = grid_positions(*frame.key.shape[-2:], like=frame.key)
-            score = score - self.beta / _per_clip(gap, "b -> b 1 1", score) * chain_prior(positions, centre)
+            distance = chain_prior(positions, centre)
+            if self.log_reach is not None:
+                distance = within_reach(distance, self.log_reach.exp())
+            score = score - self.beta / per_clip(gap, "b -> b 1 1", score) * distance
         return score
 
-    def temporal_score(self, step: _Step, query_key: Tensor, aligned_value: Tensor) -> Float[Tensor, "b q"]:
+    def expect(self, centre: Tensor, motion: Tensor | None, gap: FrameIndex) -> Float[Tensor, "b 2 q"]:
+        """Where it was found last, carried on by its motion; in the newest frame, where it is in the query frame."""
+        if self.velocity is None or motion is None:
+            return centre
+        return carry_on(centre, motion, per_clip(gap, "b -> b 1 1", centre), self.velocity)
+
+    def temporal_score(self, step: Step, query_key: Tensor, aligned_value: Tensor) -> Float[Tensor, "b q"]:
         """Evidence, attention and age, whichever this reader has."""
         evidence = step.affinity.evidence
         score = evidence if self.evidence else torch.zeros_like(evidence)
@@ -306,54 +156,29 @@ class TrajectoryReader(SpaceTimeReader):
             aligned_key = step.affinity.read(rearrange(step.frame.key, "b ck h w -> b ck (h w)"))
             score = score + self.attention(query_key, aligned_value.to(aligned_key.dtype), aligned_key)
         if self.age is not None:
-            score = score + self.age(_per_clip(step.steps, "b -> b 1", score), step.frame.exact)
+            score = score + self.age(per_clip(step.steps, "b -> b 1", score), step.frame.exact)
         return score
 
 
-def _precise(x: Tensor | None) -> Tensor | None:
-    """The same numbers in float32 or better; None stays None."""
-    return None if x is None else x.to(torch.promote_types(x.dtype, torch.float32))
+def _check_options(chain: bool, age: bool, **numbers: float | None) -> None:
+    """Numbers of a part that is off would do nothing; those of one that is on must be finite, a reach above 0, and beta not below 0."""
+    for name, part, on in (
+        ("beta", "chain", chain),
+        ("velocity", "chain", chain),
+        ("reach", "chain", chain),
+        ("trust", "age", age),
+    ):
+        number = numbers[name]
+        needless = number is not None if name in ("velocity", "reach") else number  # the others are numbers in any case
+        if needless and not on:
+            raise ValueError(f"{name} is {number} and {part} is off, expected {part}=True or no {name}")
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"{name} is {number}, expected a finite number")
+    if numbers["beta"] < 0 or (numbers["reach"] is not None and numbers["reach"] <= 0):
+        raise ValueError(
+            f"beta is {numbers['beta']}, reach is {numbers['reach']}, expected 0 or more, and more than 0 or None"
+        )
 
 
-def _at_least_one(gap: FrameIndex) -> FrameIndex:
-    return max(1, gap) if isinstance(gap, int) else gap.clamp_min(1)
-
-
-def _per_clip(number: FrameIndex, pattern: str, like: Tensor) -> int | Tensor:
-    """A number per clip, shaped to go with a score; one number for all stays as it is."""
-    return number if isinstance(number, int) else rearrange(number, pattern).to(like)
-
-
-def _grid(x: Tensor) -> str:
-    return f"{x.shape[0]} x ({x.shape[-2]}, {x.shape[-1]})"
-
-
-def _check(memory: Sequence[MemoryFrame], query: Query) -> None:
-    if not memory:
-        raise ValueError(f"memory holds 0 frames, expected at least 1 to read for frame {query.index}")
-    for frame in memory:
-        if frame.key.shape[1] != query.key.shape[1]:
-            raise ValueError(
-                f"memory key of frame {frame.index} has {frame.key.shape[1]} channels, query key has {query.key.shape[1]}"
-            )
-        if frame.key.shape[0] != query.key.shape[0]:
-            raise ValueError(
-                f"memory key of frame {frame.index} has batch {frame.key.shape[0]}, query key has {query.key.shape[0]}"
-            )
-        if frame.value.shape[1:3] != memory[0].value.shape[1:3]:
-            raise ValueError(
-                f"memory value of frame {frame.index} has objects and channels {tuple(frame.value.shape[1:3])}, "
-                f"that of frame {memory[0].index} has {tuple(memory[0].value.shape[1:3])}"
-            )
-
-
-def _join_insides(newest_first: Sequence[MemoryFrame], blocks: list) -> Insides:
-    """Blocks of query rows -> the whole grid, and newest first -> the order of time."""
-    affinity, weights, aligned, trajectory = zip(*blocks, strict=True)
-    return Insides(
-        memory_indices=tuple(frame.index for frame in reversed(newest_first)),
-        affinity=torch.cat(affinity, dim=-1).flip(1),
-        temporal_weights=torch.cat(weights, dim=-1).flip(1),
-        aligned_value=torch.cat(aligned, dim=-2).flip(2),
-        trajectory=torch.cat(trajectory, dim=-2).flip(1),
-    )
+def _scalar(value: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(float(value)))

@@ -70,7 +70,8 @@ class MemoryNetwork(nn.Module):
         self.key_channels, self.value_channels = sizes.key_channels, sizes.value_channels
         self.stride, self.cell, self.short_side = sizes.stride, sizes.cell, sizes.short_side
         self.preset, self.mask_channels = sizes.preset, sizes.mask_channels
-        self.rules = replace(type(self).rules, max_frames=sizes.max_frames)
+        if sizes.max_frames is not None:
+            self.rules = replace(type(self).rules, max_frames=sizes.max_frames)
         self.normalise = Normalise()
         self.reader = SpaceTimeReader() if reader is None else reader
 

@@ -79,8 +79,8 @@ def mobile_parts() -> Parts:
         query_projection=nn.Identity(),
         value_encoder=MobileValueEncoder(value_channels=96, mask_channels=8),
         decoder=MobileDecoder(object_channels=96),
-        sizes=Sizes("mobile", 64, 96, stride=16, cell=8, short_side=240, mask_channels=8, max_frames=8),
-        top_k=20,
+        sizes=Sizes("mobile", 64, 96, stride=16, cell=8, short_side=240, mask_channels=8, max_frames=5),
+        top_k=10,
     )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tmrn_edu.data.clips import Batch
+from tmrn_edu.errors import InputError
 from tmrn_edu.imagenet import find_trunks
 from tmrn_edu.inference import FrameSegmentation, roll_out
 from tmrn_edu.losses import bootstrapped_cross_entropy, dice_loss, readout_mask_loss
@@ -41,7 +42,7 @@ class ClipObjective(nn.Module):
     def forward(self, parcel: Parcel) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The loss, its terms, and the labels found, `b t H W` without the first frame; nothing but the loss carries gradients."""
         loss, results = clip_objective(self.network, parcel.batch, self.settings, parcel.stage, parcel.generator)
-        found = torch.stack([result.logits.detach().argmax(dim=1).to(torch.uint8) for result in results], dim=1)
+        found = torch.stack([result.logits.detach().max(dim=1).indices.to(torch.uint8) for result in results], dim=1)
         return loss.total, dict(loss.terms), found
 
 
@@ -98,7 +99,8 @@ def label_loss(
 
     A clip without any object counts as one with one, whose mask is empty. Source: STCN:model/losses.py, XMem:model/losses.py.
     """
-    labels = torch.where(object_masks.amax(dim=1) > 0, object_masks.argmax(dim=1) + 1, 0)
+    largest = object_masks.max(dim=1)
+    labels = torch.where(largest.values > 0, largest.indices + 1, 0)
     if present is None:
         return bootstrapped_cross_entropy(logits, labels, hard_pixels)
     counts = present.sum(dim=1).long().clamp_min(1)
@@ -114,14 +116,21 @@ def make_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.O
     """Adam (weight decay joins the gradient, as in STCN) or AdamW (it does not, as in XMem), over all weights of a network.
 
     Trunks that can begin with ImageNet weights are a group of their own, which learns `trunk_lr` times as fast as the rest; at 0 they take no
-    gradients at all. `set_learning_rate` keeps the two apart.
+    gradients at all (in STM, STCN and XMem the value encoder's ResNet, which sees masks, is one of them). Raises InputError for a network
+    without. `set_learning_rate` keeps the two apart.
     """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     groups = [{"params": list(network.parameters()), "share": 1.0}]
+    for weight in network.parameters():
+        weight.requires_grad_(True)
     if settings.trunk_lr != 1:
         slow = {id(weight) for trunk in find_trunks(network).values() for weight in trunk.parameters()}
         of_trunks = [weight for weight in network.parameters() if id(weight) in slow]
         rest = [weight for weight in network.parameters() if id(weight) not in slow]
+        if not of_trunks:
+            raise InputError(
+                f"trunk_lr is {settings.trunk_lr} and {type(network).__name__} ({network.preset}) has no trunk; expected trunk_lr 1"
+            )
         groups = [{"params": rest, "share": 1.0}]
         if settings.trunk_lr:
             groups.append({"params": of_trunks, "share": settings.trunk_lr})

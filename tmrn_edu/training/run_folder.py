@@ -31,7 +31,7 @@ from PIL import Image
 
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
-from tmrn_edu.training.settings import FREE, Recipe
+from tmrn_edu.training.settings import DEFAULTS, FREE, Recipe
 
 SECONDS = 10  # between two writings of metrics.csv, at least
 CHECKPOINT, RUN, METRICS, NETWORK, SAMPLES = (
@@ -72,6 +72,9 @@ class RunFolder:
         if not path.exists():
             raise InputError(f"nothing to resume in {self.out}: expected {RUN}, which every run writes first")
         found, asked = json.loads(path.read_text()), self._identity()
+        found["settings"] = (
+            DEFAULTS | found["settings"]
+        )  # a run of an earlier version had as its only value what is the default now
         names = [k for k, v in asked["settings"].items() if k not in FREE and found["settings"].get(k) != v]
         if found["recipe"] != asked["recipe"] or names:
             there, wanted = (

@@ -95,11 +95,18 @@ class TrainSettings:
         for name in ("final_lr", "trunk_lr", "warm_up", "short_share", "fine_tune", "hard_from", "hard_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}, expected a share from 0 to 1")
+        if self.folds == 1 or (self.folds and self.held_out) or not 0 <= self.fold < max(1, self.folds):
+            raise InputError(
+                f"held_out is {self.held_out}, folds {self.folds}, fold {self.fold}; "
+                "expected held_out or folds, 2 folds or more, and a fold below that"
+            )
         if not 0 < self.hard_pixels <= 1:
             raise InputError(f"hard_pixels is {self.hard_pixels}, expected a share above 0 and up to 1")
 
 
 FREE = tuple(name for name, f in TrainSettings.__dataclass_fields__.items() if f.metadata["free"])
+
+DEFAULTS = {name: f.default for name, f in TrainSettings.__dataclass_fields__.items()}
 
 # What a recipe is trained on: the ready-made clips of the tiny networks; still images, warped into clips; videos.
 CLIPS, STILLS, VIDEO = "synthetic clips", "stills", "video"

@@ -14,7 +14,7 @@ from tmrn_edu.official import OFFICIAL_NETWORKS, load_official, read_state_dict
 from tmrn_edu.training.run_folder import CHECKPOINT, NETWORK
 from tmrn_edu.weights import fit, is_export, list_networks, load
 
-READERS = ("space-time", "paper", "warm", "chained")
+READERS = ("space-time", "paper", "warm", "chained", "tracking")
 # "trajectory" is the TMRN reader that changes nothing at first: what one wants in trained weights.
 ALIASES = {"trajectory": "warm"}
 STEM = "value_encoder.conv1.weight"  # in files of the authors of STCN and XMem: 4 channels after a stage of single objects, else 5

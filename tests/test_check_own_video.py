@@ -1,0 +1,92 @@
+"""Checkers of notebook 09: worked answers pass, and each common mistake is met with its own sentence."""
+
+import pytest
+import torch
+from einops import einsum
+from torch.nn.functional import normalize
+
+from tmrn_edu import check
+
+
+def propagate(memory_key, query_key, mask, temperature, normalised=True):
+    """A loop over the query's pixels."""
+    if normalised:
+        memory_key, query_key = normalize(memory_key, dim=0), normalize(query_key, dim=0)
+    votes = []
+    for q in range(query_key.shape[1]):
+        score = einsum(memory_key, query_key[:, q], "ck m, ck -> m") / temperature
+        votes.append((score.exp() / score.exp().sum() * mask).sum())
+    return torch.stack(votes)
+
+
+def frames_kept(now, every, most, given, corrected_stay=True, restart=True):
+    kept, last = [], 0
+    for t in range(now):
+        due = t - last == every if restart else t % every == 0
+        if t in given or due:
+            last = t
+            if len(kept) == most:
+                predicted = [k for k in kept[1:] if k not in given] if corrected_stay else []
+                kept.remove(predicted[0] if predicted else kept[1])
+            kept.append(t)
+    return torch.tensor(kept)
+
+
+ANSWERS = {"propagate": propagate, "frames_kept": frames_kept}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_worked_answers_pass(name, capsys):
+    assert getattr(check, name)(ANSWERS[name])
+    assert capsys.readouterr().out.startswith("passed: ")
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_empty_functions_do_not(name, capsys):
+    def stub(*_):
+        raise NotImplementedError
+
+    assert not getattr(check, name)(stub)
+    assert capsys.readouterr().out == "not yet: the function is still empty\n"
+
+
+def over_q(k, x, mask, tau):
+    similarity = einsum(normalize(k, dim=0), normalize(x, dim=0), "ck m, ck q -> m q") / tau
+    return einsum(similarity.softmax(dim=1), mask, "m q, m -> q")
+
+
+def best_alone(k, x, mask, tau):
+    return mask[einsum(normalize(k, dim=0), normalize(x, dim=0), "ck m, ck q -> m q").argmax(dim=0)]
+
+
+def not_normalised(k, x, mask, tau):
+    similarity = einsum(normalize(k, dim=0), normalize(x, dim=0), "ck m, ck q -> m q") / tau
+    return einsum(similarity.exp(), mask, "m q, m -> q")
+
+
+def unbounded(now, every, most, given):
+    return frames_kept(now, every, 1000, given)
+
+
+WRONG = [
+    ("propagate", lambda *a: propagate(*a, normalised=False), "counts lengths too"),
+    ("propagate", over_q, "softmax over m, not over q"),
+    ("propagate", lambda k, x, mask, tau: propagate(k, x, mask, 1 / tau), "divide by the temperature"),
+    ("propagate", lambda k, x, mask, tau: propagate(k, x, mask, 1.0), "temperature is not used"),
+    ("propagate", best_alone, "best match alone"),
+    ("propagate", not_normalised, "do not sum to one"),
+    ("propagate", lambda k, x, mask, tau: propagate(k, x, mask, tau)[:-1], "expected q ="),
+    ("frames_kept", unbounded, "at most `most` frames"),
+    ("frames_kept", lambda n, e, most, g: unbounded(n, e, most, g)[-most:], "it always stays"),
+    ("frames_kept", lambda *a: frames_kept(*a, corrected_stay=False), "leave too early"),
+    ("frames_kept", lambda *a: frames_kept(*a, restart=False), "starts the count anew"),
+    ("frames_kept", lambda n, *a: frames_kept(n + 1, *a), "it has no mask yet"),
+    ("frames_kept", lambda *a: frames_kept(*a).tolist(), "it returns a list"),
+]
+
+
+@pytest.mark.parametrize("name, wrong, advice", WRONG, ids=[f"{name}: {advice}" for name, _, advice in WRONG])
+def test_mistakes_are_named(name, wrong, advice, capsys):
+    assert not getattr(check, name)(wrong)
+    said = capsys.readouterr().out
+    assert said.startswith("not yet: ") and advice in said
