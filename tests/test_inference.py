@@ -314,6 +314,12 @@ def test_the_default_network_and_networks_by_name(video):
     assert load(DEFAULT_NETWORK).preset == "mobile" and __main__.NETWORK == DEFAULT_NETWORK
     with pytest.raises(InputError, match="no network is called 'stcn-huge'"):
         segment("stcn-huge", video.frames, {0: video.index_masks[0]})
+    with pytest.raises(InputError, match="frame 0 is a str, expected uint8 H W 3"):
+        segment(frames=["a.png", "b.png"], masks={0: video.index_masks[0]})
+    with pytest.raises(InputError, match="frames are a str, expected pictures, .*read_video"):
+        segment(frames="my.mp4", masks={0: video.index_masks[0]})
+    with pytest.raises(InputError, match="mask of frame 0 is a str, expected integers H W: .*read_mask"):
+        segment(frames=video.frames, masks={0: "first.png"})
     with pytest.raises(InputError, match="no mask was given, expected at least one"):
         segment(frames=video.frames)
 

@@ -266,9 +266,7 @@ def _add_train(commands, argv):
     add("--subset", metavar="FILE", help=named)
     add("--out", metavar="DIR", help="folder of the run (runs/RECIPE)")
     add("--resume", action="store_true", help="continue the run that is in DIR")
-    first = (
-        "first weights: a file of a run or of the authors, imagenet, imagenet:FOLDER, or none (what the recipe says)"
-    )
+    first = "first weights: a shipped network's name, a file of a run or of the authors, imagenet, imagenet:FOLDER, or none (what the recipe says)"
     add("--init", metavar="FILE", help=first)
     reader = "put another reader into the network: space-time, paper, warm, chained; trajectory is warm, which begins as a space-time read"
     add("--reader", metavar="NAME", help=reader)

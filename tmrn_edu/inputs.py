@@ -13,10 +13,20 @@ from torch import Tensor
 from tmrn_edu.errors import InputError
 from tmrn_edu.masks import MAX_OBJECTS, VOID
 
+PICTURES = "uint8 H W 3 or float 3 H W: data.video.read_video(path).frames has those of a file, segment_video.segment_video reads files itself"
+
+
+def as_tensor(given, what: str, wanted: str) -> Tensor:
+    """An array of any kind as a tensor; InputError for a path, a picture of another library, and whatever else is no array."""
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} is a {type(given).__name__}, expected {wanted}") from error
+
 
 def check_frame(frame, index: int) -> Float[Tensor, "3 H W"]:
     """A frame as float RGB in [0, 1]. Takes uint8 `H W 3` or float `3 H W`; raises InputError for anything else, NaN included."""
-    frame = torch.as_tensor(frame)
+    frame = as_tensor(frame, f"frame {index}", PICTURES)
     if frame.dtype == torch.uint8 and frame.ndim == 3 and frame.shape[-1] == 3 and frame.numel():
         return rearrange(frame, "H W c -> c H W").float() / 255
     if frame.is_floating_point() and frame.ndim == 3 and frame.shape[0] == 3 and frame.numel():
@@ -35,7 +45,7 @@ def check_frame(frame, index: int) -> Float[Tensor, "3 H W"]:
 
 def check_index_mask(index_mask, size: tuple[int, int], index: int) -> UInt8[Tensor, "H W"]:
     """An index mask as uint8. Raises InputError when it has another size than its frame, no object, or labels that are no labels."""
-    mask = torch.as_tensor(index_mask)
+    mask = as_tensor(index_mask, f"mask of frame {index}", "integers H W: data.video.read_mask(path).index")
     if mask.ndim != 2 or tuple(mask.shape) != size:
         raise InputError(f"mask of frame {index} has shape {tuple(mask.shape)}, its frame has {size}")
     if mask.is_floating_point() or mask.is_complex():

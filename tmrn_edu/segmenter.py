@@ -4,6 +4,7 @@ What must be remembered from frame to frame is here: groups of objects and their
 sensory memory. What happens to one frame is in `inference.py`.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from tmrn_edu.errors import InputError
 from tmrn_edu.folding import inference_copy, reduced_precision
 from tmrn_edu.inference import memorize_frame, pad_frames, pad_masks, segment_frame
-from tmrn_edu.inputs import check_frame, check_index_mask, check_request, stack_frames
+from tmrn_edu.inputs import PICTURES, as_tensor, check_frame, check_index_mask, check_request, stack_frames
 from tmrn_edu.masks import (
     VOID,
     Padding,
@@ -286,7 +287,10 @@ def segment(
             f"network is a {type(network).__name__} {given}; expected a network such as tmrn_edu.load('stcn-tiny'), a shipped one's name, "
             "or None; frames go by name: segment(frames=...)"
         )
-    frames = frames if hasattr(frames, "shape") else stack_frames([torch.as_tensor(frame) for frame in frames])
+    if isinstance(frames, str | os.PathLike) or not hasattr(frames, "__iter__"):
+        raise InputError(f"frames are a {type(frames).__name__}, expected pictures, {PICTURES}")
+    if not hasattr(frames, "shape"):
+        frames = stack_frames([as_tensor(frame, f"frame {t}", PICTURES) for t, frame in enumerate(frames)])
     masks = {} if masks is None else masks
     check_request(frames, masks)
     if not isinstance(network, nn.Module):

@@ -415,7 +415,7 @@ J_anew = [te.metrics.region_similarity(a == 1, b == 1) for a, b in zip(anew.inde
 print(f"begun anew at 15: mean J of frames 16 to 23: {torch.tensor(J_anew).mean():.2f}   (corrected: {lines['corrected at 15'][16:].mean():.2f})")
 
 # %% [markdown]
-# What the second run does better it owes to forgetting; what it does worse, to having lost frame 0. No rule that sees only frame numbers can have both: that takes a memory that knows how sure each of its masks was.
+# Where the second run does better, it owes that to forgetting; where it does worse, to having lost frame 0; where the two are alike, newer masks outvote the wrong ones. A rule that sees only frame numbers has to choose between forgetting and remembering.
 #
 # ## How would you know?
 #
