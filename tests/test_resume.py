@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tmrn_edu.data.clips import SyntheticClips
 from tmrn_edu.memory import TrajectoryReader
 from tmrn_edu.networks import XMem
-from tmrn_edu.train import Recipe, TrainSettings, train
+from tmrn_edu.train import Recipe, Run, TrainSettings, train
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, which this system cannot")
 STEPS, KILLS = 12, 20
@@ -132,3 +133,15 @@ def test_asked_to_stop(tmp_path, name, status):
     assert "tmrn-edu train: stopped before step" in errors and "--resume" in errors and "Traceback" not in errors
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     assert 1 <= step < 500 and f"stopped before step {step};" in errors
+
+
+def test_words_of_a_signal_that_comes_while_something_is_printed(capfd, monkeypatch):
+    """Python raises RuntimeError at a second write inside a first one; the words are said all the same, and the step goes on."""
+
+    class Busy:
+        def write(self, words):
+            raise RuntimeError("reentrant call")
+
+    monkeypatch.setattr(sys, "stderr", Busy())
+    Run._say(SimpleNamespace(fabric=SimpleNamespace(is_global_zero=True)), "SIGTERM: this step is finished")
+    assert capfd.readouterr().err == "SIGTERM: this step is finished\n"

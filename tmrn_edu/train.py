@@ -216,7 +216,10 @@ class Run:
 
     def _say(self, words: str) -> None:
         if self.fabric.is_global_zero:
-            print(words, file=sys.stderr)
+            try:
+                print(words, file=sys.stderr)
+            except RuntimeError:  # the signal came while the bar was written: no write inside a write
+                os.write(2, f"{words}\n".encode())
 
     # ------------------------------------------------------------------ what is kept
 
