@@ -25,6 +25,7 @@ from tmrn_edu.folding import inference_copy
 from tmrn_edu.imagenet import load_imagenet
 from tmrn_edu.masks import pad_to_stride, unpad
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader, WorkingMemory
+from tmrn_edu.memory.alignment import rectification
 from tmrn_edu.memory.working import Query
 from tmrn_edu.metrics import score
 from tmrn_edu.mobile import COARSE, MobileEncoder
@@ -32,14 +33,51 @@ from tmrn_edu.train import show_progress
 
 CELL, STRIDE = 8, 16
 plain = partial(TrajectoryReader, COARSE, 1, top_k=20, agents=0, evidence=True, attention=False)
+moving = partial(plain, chain=True, beta=0.5, velocity=1.0, age=True, trust=2.0)
+
+
+class ValueAgents(SpaceTimeReader):
+    """Agents of the values: what a first read finds at a query pixel has to agree with what a memory pixel carries.
+
+    A mask has two agents, the object and the rest: g[m,q] = v[m] r[q] + (1 - v[m]) (1 - r[q]) with r the first read, and the second read scores
+    s[m,q] + log(g[m,q] + eps). For one clip and one object, whose values are masks from 0 to 1. Source: ours.
+    """
+
+    first = None
+
+    def forward(self, memory, query, insides=False):
+        """Reads twice."""
+        self.first = rearrange(super().forward(memory, query).value, "1 1 1 h w -> h w")
+        readout = super().forward(memory, query, insides)
+        self.first = None
+        return readout
+
+    def score(self, frame, query, centre, gap):
+        """In the first read the similarity; in the second, rectified."""
+        score = super().score(frame, query, centre, gap)
+        if self.first is None:
+            return score
+        rows = slice(query.first_row, query.first_row + query.key.shape[-2])
+        read = rearrange(self.first[rows], "h w -> 1 1 (h w)")
+        value = rearrange(frame.value, "1 1 1 h w -> 1 (h w) 1")
+        return score + rectification(value * read + (1 - value) * (1 - read))
+
+
 READERS: dict[str, Callable] = {
     "space-time": partial(SpaceTimeReader, top_k=20),
     "agents": partial(plain, agents=8, rectify=1.0),
+    "agents of key and place": partial(plain, agents=8, rectify=1.0, agent_place=3.0),
+    "agents of context": partial(plain, agents=8, rectify=1.0, agent_scales=(1, 3)),
+    "agents of values": partial(ValueAgents, top_k=20),
     "trust": partial(plain, age=True, trust=2.0),
+    "mutual": partial(plain, mutual=0.05),
     "chained": partial(plain, chain=True, beta=0.5),
-    "moving": partial(plain, chain=True, beta=0.5, velocity=1.0, age=True, trust=2.0),
-    "tracking": partial(plain, chain=True, beta=0.5, velocity=1.0, age=True, trust=2.0, reach=4.0),
+    "moving": moving,
+    "tracking": partial(moving, reach=4.0),
+    "tracking and mutual": partial(moving, reach=4.0, mutual=0.05),
+    "tracking, agents of place": partial(moving, reach=4.0, agents=8, rectify=0.3, agent_place=3.0),
 }
+CHOSEN = "chosen in 5 folds"
 
 
 def make_encoder(imagenet: str) -> torch.nn.Module:
@@ -91,8 +129,32 @@ def collect(options, encoder, sets) -> dict:
             row["source"].append(source.name), row["video"].append(video.name)
             reader = READERS[name]().eval()
             for measure, true in zip(real_readers.MEASURES, (False, True), strict=True):
-                row[measure].append(float(score(propagate(reader, keys, masks, true=true), masks).J))
+                found_masks = propagate(reader, keys, masks, options.every, options.max_frames, true)
+                row[measure].append(float(score(found_masks, masks).J))
     return found
+
+
+def choose(found: dict, folds: int = 5) -> None:
+    """Adds what a reader is worth that is chosen on other videos: for each fifth of the source videos, the best of all on the other four fifths."""
+    sources = sorted({source for rows in found.values() for row in rows.values() for source in row["source"]})
+    fold_of = {source: place % folds for place, source in enumerate(sources)}
+    measures = real_readers.MEASURES
+
+    def mean_elsewhere(name, fold):
+        kept = [
+            [j for j, s in zip(rows[name]["J"], rows[name]["source"]) if fold_of[s] != fold] for rows in found.values()
+        ]
+        return sum(sum(some) / len(some) for some in kept)
+
+    names = list(next(iter(found.values())))
+    best = {fold: max(names, key=lambda name: mean_elsewhere(name, fold)) for fold in set(fold_of.values())}
+    for rows in found.values():
+        chosen = {"source": [], "video": [], **{m: [] for m in measures}}
+        for place, source in enumerate(rows[names[0]]["source"]):
+            for column, values in chosen.items():
+                values.append(rows[best[fold_of[source]]][column][place])
+        rows[CHOSEN] = chosen
+    print("chosen on the videos of the other folds:", ", ".join(best[fold] for fold in sorted(best)), end="\n\n")
 
 
 def main() -> None:
@@ -107,12 +169,19 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40, help="of every video, from its first (%(default)s)")
     parser.add_argument("--copies", type=int, default=1, help="look-alike videos made of every video (%(default)s)")
     parser.add_argument("--temperature", type=float, default=0.03)
+    parser.add_argument("--every", type=int, default=5, help="a memory frame every so many frames (%(default)s)")
+    parser.add_argument("--max-frames", type=int, default=8, help="memory frames that are kept (%(default)s)")
+    parser.add_argument(
+        "--choose", action="store_true", help="also: the best reader, chosen in 5 folds of whole videos"
+    )
     parser.add_argument("--per-video", action="store_true", help="also J of every video")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     sets = [one for root in options.data for one in find_sets(root) if one.kind == "video"]
     with torch.inference_mode():
         found = collect(options, make_encoder(options.imagenet), sets)
+    if options.choose:
+        choose(found)
     print(real_readers.tables(found, options.per_video))
 
 

@@ -145,3 +145,51 @@ def test_degenerate_frames_are_finite(kind):
     assert torch.isfinite(g).all()
     for gradient in torch.autograd.grad(g.sum(), (x, query_key, *agents.parameters())):
         assert torch.isfinite(gradient).all() and gradient.abs().max() < 1e9
+
+
+def test_features_against_the_loop():
+    """Keys, their means around each pixel (of the pixels that exist), and places as long as keys are."""
+    x = key(h=4, w=5)
+    agents = Agents(CK, 4, place=0.5, scales=(1, 3)).double()
+    found = agents.features(x)
+    assert found.shape == (2, 3 * CK + 2, 4, 5) and torch.equal(found[:, :CK], x)
+    for b, i, j in ((0, 0, 0), (0, 3, 4), (1, 2, 1)):
+        for number, radius in enumerate((1, 3), start=1):
+            around = x[b, :, max(i - radius, 0) : i + radius + 1, max(j - radius, 0) : j + radius + 1]
+            torch.testing.assert_close(found[b, number * CK : (number + 1) * CK, i, j], around.mean((1, 2)))
+        length = (x[b] - x[b].mean((1, 2), keepdim=True)).square().sum(0).mean().sqrt()
+        place = torch.tensor([2 * i / 3 - 1, 2 * j / 4 - 1], dtype=torch.float64)
+        torch.testing.assert_close(found[b, -2:, i, j], 0.5 * length * place)
+    assert Agents(CK, 4).features(x) is x
+
+
+def test_agents_that_see_places_part_look_alikes():
+    """Two things with equal keys, left and right: g is 1 between them for agents of keys alone, and small for agents of places."""
+    x = torch.zeros(1, CK, 1, 9, dtype=torch.float64)
+    x[:, 0, 0, [0, 8]] = 1.0
+    plain, placed = (correlated(place, x) for place in (0.0, 4.0))
+    torch.testing.assert_close(plain[0, 0, 8], plain[0, 0, 0])
+    assert placed[0, 0, 8] < 0.5 * placed[0, 0, 0]
+
+
+def correlated(place, x):
+    agents = Agents(CK, 4, place=place).double()
+    description = agents.describe(x)
+    return agent_correlation(description.likelihood, agents.likelihood(agents.features(x), description))
+
+
+@pytest.mark.parametrize("options", [{"place": -1.0}, {"scales": (0,)}])
+def test_impossible_features(options):
+    with pytest.raises(ValueError, match="expected 0 or more, and radii of 1 cell or more"):
+        Agents(CK, 4, **options)
+
+
+def test_random_start_is_learned_and_the_same_for_all_frames():
+    agents = Agents(CK, 4, start="random").double()
+    torch.testing.assert_close(agents.directions.norm(dim=1), torch.ones(2, dtype=torch.float64), rtol=1e-6, atol=0)
+    one, other = (agents.describe(key()).agents for _ in range(2))
+    assert torch.equal(one, other) and torch.equal(one[:, :2], -one[:, 2:])
+    agents.describe(key()).likelihood[:, 0].sum().backward()
+    assert agents.directions.grad.any()
+    with pytest.raises(ValueError, match="start is 'pca', expected 'svd' or 'random'"):
+        Agents(CK, 4, start="pca")

@@ -62,9 +62,24 @@ def test_masks_move_with_their_keys(benchmark, true):
 def test_tables_of_readers(benchmark, monkeypatch):
     monkeypatch.setenv("TMRN_PROGRESS", "0")
     torch.manual_seed(0)
-    options = SimpleNamespace(videos=None, copies=1, frames=6, readers=["space-time", "moving"], temperature=0.05)
+    options = SimpleNamespace(
+        videos=None, copies=1, frames=6, readers=["space-time", "moving"], temperature=0.05, every=3, max_frames=2
+    )
     with torch.inference_mode():
         found = benchmark.collect(options, MobileEncoder().eval(), [synthetic_set(2, length=6, size=(48, 64), seed=7)])
     assert list(found) == ["plain", "look-alikes"] and list(found["plain"]) == ["space-time", "moving"]
     assert len(found["look-alikes"]["moving"]["J"]) == 2
     assert "| look-alikes | moving - space-time | " in benchmark.real_readers.tables(found, per_video=False)
+
+
+def test_a_reader_is_chosen_on_other_videos(benchmark, capsys):
+    """Of six videos one is odd: there "b" is best, elsewhere "a". Each video gets what is best on the others."""
+    sources = [f"v{n}" for n in range(6)]
+
+    def row(*values):
+        return {"source": sources, "video": sources, "J": list(values), "J, true memories": list(values)}
+
+    found = {"plain": {"a": row(0, 0.9, 0.9, 0.9, 0.9, 0.9), "b": row(1, 0.6, 0.6, 0.6, 0.6, 0.6)}}
+    benchmark.choose(found)
+    assert found["plain"][benchmark.CHOSEN]["J"] == [0, 0.9, 0.9, 0.9, 0.9, 0.9]
+    assert "a, a, a, a, a" in capsys.readouterr().out

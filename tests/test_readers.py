@@ -28,7 +28,7 @@ def slow_read(case, reader, b, q):
         gap, steps, previous = previous - INDICES[t], QUERY_INDEX - INDICES[t], INDICES[t]
         if reader.agents is not None:
             description = reader.agents.describe(case.keys[:, t])
-            p = reader.agents.likelihood(case.query_key, description)[b, :, q]
+            p = reader.agents.likelihood(reader.agents.features(case.query_key), description)[b, :, q]
         share = 0 if reader.velocity is None else reader.velocity
         expected = [place + share * gap * speed for place, speed in zip(centre, motion, strict=True)]
         s = []
@@ -42,13 +42,20 @@ def slow_read(case, reader, b, q):
                     reach = reader.log_reach.exp()
                     distance = 2 * reach * ((distance + reach**2) ** 0.5 - reach)
                 s[m] = s[m] - reader.beta / gap * distance
+            if reader.mutual is not None:
+                fits = [
+                    2 * (key[m] @ other) - key[m] @ key[m]
+                    for other in rearrange(case.query_key[b], "ck h w -> (h w) ck")
+                ]
+                home = max(range(h * w), key=lambda cell: fits[cell])
+                s[m] = s[m] - reader.mutual * ((home // w - q // w) ** 2 + (home % w - q % w) ** 2)
         s = torch.stack(s)
         weight = s.softmax(0)
         found = (sum(weight[m] * (m // w) for m in range(h * w)), sum(weight[m] * (m % w) for m in range(h * w)))
         motion, centre = [(new - old) / gap for new, old in zip(found, centre, strict=True)], found
         aligned = sum(weight[m] * value[m] for m in range(h * w))
         aligned_key = sum(weight[m] * key[m] for m in range(h * w))
-        e = s.logsumexp(0) if reader.evidence else 0.0
+        e = s.logsumexp(0) if reader.evidence else s.new_zeros(())
         if reader.attention is not None:
             counterpart = torch.cat([aligned.mean(0), aligned_key])
             attention = reader.attention
@@ -64,10 +71,21 @@ def slow_read(case, reader, b, q):
     return sum(u * v for u, v in zip(weights, values, strict=True)), weights.flip(0), torch.stack(path).flip(0)
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_against_the_slow_loop(make):
+@pytest.mark.parametrize("block", [2**19, 24])  # the whole query at once, and a row at a time
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(make, {}) for make in MAKERS]
+    + [
+        (TrajectoryReader.warm, {"mutual": 0.3}),
+        (TrajectoryReader.tracking, {"mutual": 0.1, "agent_place": 1.5}),
+        (TrajectoryReader.paper, {"agent_scales": (1, 2), "agent_place": 0.5}),
+        (TrajectoryReader.paper, {"agent_start": "random", "attention": False}),
+    ],
+)
+def test_against_the_slow_loop(make, options, block, monkeypatch):
+    monkeypatch.setattr(space_time, "BLOCK", block)
     case = Case(h=3, w=4)
-    reader = woken(warm(make=make))
+    reader = woken(warm(make=make, **options))
     seen = case.read(reader, insides=True)
     for b, q in ((0, 0), (0, 7), (1, 11)):
         value, weights, path = slow_read(case, reader, b, q)
@@ -287,14 +305,18 @@ def test_errors_name_both_sides(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else the checked annotations speak first
     with pytest.raises(ValueError, match=r"memory key has batch and grid 2 x \(6, 8\), memory value has 2 x \(8, 6\)"):
         reader.store(case.keys[:, 0], rearrange(case.values[:, :, 0], "b o cv h w -> b o cv w h"), 0)
-    with pytest.raises(ValueError, match="evidence and attention are both off"):
-        TrajectoryReader(CK, CV, evidence=False, attention=False)
     with pytest.raises(ValueError, match="velocity is 1.0 and chain is off, expected chain=True or no velocity"):
         TrajectoryReader.warm(CK, CV, velocity=1.0)
     with pytest.raises(ValueError, match="trust is nan, expected a finite number"):
         TrajectoryReader.chained(CK, CV, trust=math.nan)
     with pytest.raises(ValueError, match="beta is 0.0, reach is 0, expected 0 or more, and more than 0 or None"):
         TrajectoryReader.chained(CK, CV, reach=0)
+    with pytest.raises(ValueError, match="mutual is -1.0, expected a number, 0 or more, or None"):
+        TrajectoryReader.warm(CK, CV, mutual=-1.0)
+    with pytest.raises(
+        ValueError, match=r"agent_place is 0.5, agent_scales are \(\), agent_start is 'svd' and agents 0"
+    ):
+        TrajectoryReader.warm(CK, CV, agents=0, agent_place=0.5)
     with pytest.raises(ValueError, match="top_k is 0"):
         SpaceTimeReader(top_k=0)
     with pytest.raises(ValueError, match="12 agents asked for"):

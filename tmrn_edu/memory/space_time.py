@@ -127,17 +127,14 @@ class SpaceTimeReader(nn.Module):
         """
         _check(memory, query)
         query = Query(_precise(query.key), query.index, _precise(query.selection))
-        newest_first = sorted(memory, key=lambda frame: -time_of(frame.index))
-        height, width = query.key.shape[-2:]
-        positions = max(frame.key[0, 0].numel() for frame in memory)
-        count = min(height, math.ceil(len(query.key) * positions * height * width / BLOCK))
-        rows = math.ceil(height / count)  # blocks of about equal size
-        blocks = [
-            self._read_block(newest_first, query, top, min(top + rows, height), insides)
-            for top in range(0, height, rows)
-        ]
+        newest_first, query = self.prepare(sorted(memory, key=lambda frame: -time_of(frame.index)), query)
+        blocks = [self._read_block(newest_first, block, insides) for block in row_blocks(newest_first, query)]
         value = torch.cat([block[0] for block in blocks], dim=-2).contiguous()
         return Readout(value, _join_insides(newest_first, [block[1] for block in blocks]) if insides else None)
+
+    def prepare(self, frames: list[MemoryFrame], query: Query) -> tuple[list[MemoryFrame], Query]:
+        """What needs the whole query frame, found before it is read in blocks of rows. Here: nothing."""
+        return frames, query
 
     def score(self, frame: MemoryFrame, query: Query, centre: Tensor | None, gap: FrameIndex) -> Float[Tensor, "b m q"]:
         """s[m,q]: how well each pixel of one memory frame matches each query pixel. A new tensor; the caller may overwrite it."""
@@ -173,13 +170,10 @@ class SpaceTimeReader(nn.Module):
             yield Step(frame, affinity, frames_apart(query.index, frame.index), centre if followed else None)
             previous = frame.index
 
-    def _read_block(self, frames: Sequence[MemoryFrame], query: Query, top: int, bottom: int, insides: bool):
-        """Reads for the query rows from `top` to `bottom`: value `b o cv rows w`, and the insides of that block."""
-        height, width = query.key.shape[-2:]
-        start = grid_positions(height, width, like=frames[0].key)[:, top:bottom]
-        start = rearrange(start, "yx h w -> 1 yx (h w)").expand(len(query.key), -1, -1)
-        selection = None if query.selection is None else query.selection[:, :, top:bottom]
-        block = Query(query.key[:, :, top:bottom], query.index, selection)
+    def _read_block(self, frames: Sequence[MemoryFrame], block: Query, insides: bool):
+        """Reads for some rows of the query: value `b o cv rows w`, and the insides of that block."""
+        width = block.key.shape[-1]
+        start = rearrange(query_positions(block), "yx h w -> 1 yx (h w)").expand(len(block.key), -1, -1)
         query_key = rearrange(block.key, "b ck h w -> b ck (h w)")
 
         steps = self._walk(frames, block, start, insides)
@@ -207,6 +201,21 @@ class SpaceTimeReader(nn.Module):
             rearrange(aligned, "b t (o cv) (h w) -> b o t cv h w", **shape),
             rearrange(centres, "b t yx (h w) -> b t yx h w", w=width),
         )
+
+
+def row_blocks(frames: Sequence[MemoryFrame], query: Query) -> list[Query]:
+    """The query in blocks of rows, of about equal size, with about `BLOCK` scores for the largest memory frame."""
+    height, width = query.key.shape[-2:]
+    positions = max(frame.key[0, 0].numel() for frame in frames)
+    count = min(height, math.ceil(len(query.key) * positions * height * width / BLOCK))
+    rows = math.ceil(height / count)
+    return [query.rows(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def query_positions(query: Query) -> Float[Tensor, "2 h w"]:
+    """Positions (y, x) of a query's cells in its frame's grid, of which it may be a block of rows."""
+    height, width = query.key.shape[-2:]
+    return grid_positions(query.first_row + height, width, like=query.key)[:, query.first_row :]
 
 
 def _precise(x: Tensor | None) -> Tensor | None:

@@ -30,6 +30,9 @@ class MemoryFrame:
     batch_objects: int | None = (
         None  # STM: its keys belong to objects, so b is (b o), with so many objects; None: keys are shared
     )
+    home: Float[Tensor, "b 2 m"] | None = (
+        None  # during a read: the place (y, x) in the query frame each pixel fits best
+    )
 
     def of_objects(self, first: int, last: int) -> "MemoryFrame":
         """What belongs to the objects from `first` up to, not including, `last`: their values, and in STM their keys too."""
@@ -103,6 +106,16 @@ class Query:
     key: Float[Tensor, "b ck h w"]
     index: FrameIndex  # number of the frame in its video
     selection: Float[Tensor, "b ck h w"] | None = None  # XMem: channel weights in [0, 1]
+    features: Float[Tensor, "b cf h w"] | None = None  # TMRN: what agents see of it, where that is more than its key
+    first_row: int = 0  # of the frame's grid: a query may be a block of its rows
+
+    def rows(self, first: int, last: int) -> "Query":
+        """The rows of its grid from `first` up to, not including, `last`."""
+        fields_of_rows = {
+            name: None if field is None else field[:, :, first:last]
+            for name, field in (("key", self.key), ("selection", self.selection), ("features", self.features))
+        }
+        return replace(self, **fields_of_rows, first_row=self.first_row + first)
 
 
 class WorkingMemory:
