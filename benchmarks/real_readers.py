@@ -16,26 +16,23 @@ import argparse
 import json
 import os
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402  (the number of threads is read when torch is imported)
-import torch  # noqa: E402
 from tqdm.auto import tqdm  # noqa: E402
 
+from tmrn_edu.bootstrap import interval  # noqa: E402
 from tmrn_edu.data.pasting import pasted_set  # noqa: E402
 from tmrn_edu.data.sets import find_sets  # noqa: E402
 from tmrn_edu.errors import InputError  # noqa: E402
-from tmrn_edu.metrics import score  # noqa: E402
-from tmrn_edu.segmenter import segment  # noqa: E402
+from tmrn_edu.evaluate_clips import score_video  # noqa: E402
 from tmrn_edu.train import show_progress  # noqa: E402
 from tmrn_edu.training.held_out import split_sets  # noqa: E402
 from tmrn_edu.training.start import put_reader  # noqa: E402
 from tmrn_edu.weights import load  # noqa: E402
 
-DRAWS = 10_000
 MEASURES = ("J", "J, true memories")
 
 
@@ -61,34 +58,6 @@ def with_copies(video, copies: int, frames: int) -> list:
     """`copies` look-alike videos of one video, the same ones for every network and fold: the seed comes from the video's name."""
     seed = zlib.crc32(video.name.encode()) % 10**6
     return list(pasted_set([video], copies, seed=seed, kind="look-alikes", length=frames).videos) if copies else []
-
-
-def score_video(network, video, frames: int) -> tuple[float, float]:
-    """J with predicted memories, and with true ones on the frames between memory frames (predicted where the object is not in sight).
-
-    Raises InputError for a video without object 1 in its first frame, or too short to have frames between memory frames.
-    """
-    count = min(frames, len(video))
-    if count < 4 or not (video.mask(0) == 1).any():
-        raise InputError(f"{video.name} has {count} frames to score, expected 4 or more, and object 1 in the first")
-    pictures = torch.stack([video.frame(t) for t in range(count)])
-    masks = torch.stack([(video.mask(t) == 1).to(torch.uint8) for t in range(count)])
-    found = segment(network, pictures, {0: masks[0]}, keep_probabilities=False).index_masks
-    every = network.rules.memory_every
-    given = {t: masks[t] for t in range(0, count, every) if masks[t].any()}
-    clean = segment(network, pictures, given, keep_probabilities=False).index_masks
-    between = [t for t in range(count) if t % every]
-    per_object = score(clean, masks).per_object[1]
-    by_frame = dict(zip(per_object.frames, per_object.J_frames, strict=True))
-    return float(score(found, masks).J), float(np.mean([by_frame[t] for t in between if t in by_frame]))
-
-
-def interval(values: np.ndarray, sources: Sequence[str]) -> tuple[float, float, float]:
-    """Mean over source videos (each the mean of its own), and the ends of its 95 % bootstrap interval."""
-    means = np.array([values[[s == source for s in sources]].mean() for source in dict.fromkeys(sources)])
-    draws = np.random.default_rng(0).choice(means, size=(DRAWS, len(means))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(means.mean()), float(low), float(high)
 
 
 def collect(options, sets) -> dict[str, dict[str, dict[str, list]]]:

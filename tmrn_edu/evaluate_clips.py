@@ -14,9 +14,11 @@ from torch import nn
 from tmrn_edu import metrics
 from tmrn_edu.data.clips import FIRST_TRAINING_SEED
 from tmrn_edu.data.synthetic import Clip, make_clip
+from tmrn_edu.errors import InputError
 from tmrn_edu.inference import roll_out
 from tmrn_edu.looking import look
-from tmrn_edu.masks import index_to_object_masks, probabilities_to_index_mask
+from tmrn_edu.masks import VOID, index_to_object_masks, probabilities_to_index_mask
+from tmrn_edu.segmenter import segment
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ def held_out_clips(
 
 
 @torch.inference_mode()
-def score_clips(network: nn.Module, clips: list[Clip], batch: int = 16) -> ClipScores:
-    """J and F of the target in every clip (DAVIS rule: first and last frame not counted); every earlier frame is memory.
+def score_clips(network: nn.Module, clips: list[Clip], batch: int = 16, memory_every: int = 1) -> ClipScores:
+    """J and F of the target in every clip (DAVIS rule: first and last frame not counted); every earlier frame is memory, or each `memory_every`-th.
 
     Clips of one size and length, one labelled object. Source: method section 4 and DAVIS (`metrics.score`).
     """
@@ -51,7 +53,7 @@ def score_clips(network: nn.Module, clips: list[Clip], batch: int = 16) -> ClipS
         masks = index_to_object_masks(torch.stack([clip.index_masks for clip in some]), (1,))
         masks = rearrange(masks, "b t o H W -> b o t H W")
         for memory_masks, scores in ((None, predicted), (masks, clean)):
-            results = roll_out(network, frames, masks[:, :, 0], memory_masks=memory_masks)
+            results = roll_out(network, frames, masks[:, :, 0], memory_masks=memory_masks, memory_every=memory_every)
             found = torch.stack([probabilities_to_index_mask(r.probabilities, (1,)) for r in results], dim=1)
             for clip, masks_found in zip(some, found, strict=True):
                 whole = torch.cat([clip.index_masks[:1], masks_found])
@@ -61,6 +63,31 @@ def score_clips(network: nn.Module, clips: list[Clip], batch: int = 16) -> ClipS
         F=np.array([s.F for s in predicted]),
         J_true_memory=np.array([s.J for s in clean]),
     )
+
+
+def score_video(network: nn.Module, video, frames: int) -> tuple[float, float]:
+    """J with predicted memories, and with true ones on the frames between memory frames (predicted where the object is not in sight).
+
+    `video`: anything with `name`, `len`, `frame(t)` and `mask(t)`; up to `frames` of its frames are segmented, by the network's own rules. Objects
+    are those of the first mask, each counting the same. Raises InputError for a video without objects in its first frame, or too short to have
+    frames between memory frames.
+    """
+    count = min(frames, len(video))
+    pictures = torch.stack([video.frame(t) for t in range(count)])
+    masks = torch.stack([video.mask(t) for t in range(count)])
+    first = masks[0].unique()
+    first = first[(first != 0) & (first != VOID)]
+    if count < 4 or not len(first):
+        raise InputError(f"{video.name} has {count} frames to score, expected 4 or more, and an object in the first")
+    masks = torch.where(torch.isin(masks, first), masks, 0).to(torch.uint8)
+    every = network.rules.memory_every
+    found = segment(network, pictures, {0: masks[0]}, keep_probabilities=False).index_masks
+    given = {t: masks[t] for t in range(0, count, every) if masks[t].any()}
+    clean = segment(network, pictures, given, keep_probabilities=False).index_masks
+    between = []
+    for one in metrics.score(clean, masks).per_object.values():
+        between.append(np.mean([j for t, j in zip(one.frames, one.J_frames, strict=True) if t % every]))
+    return float(metrics.score(found, masks).J), float(np.mean(between))
 
 
 def trajectory_pck(network: nn.Module, clips: list[Clip], threshold: float = 4.0) -> float:

@@ -121,13 +121,14 @@ def roll_out(
     generator: torch.Generator | None = None,
     present: Float[Tensor, "b o"] | None = None,
     references: Int[Tensor, "b t r"] | None = None,
+    memory_every: int = 1,
 ) -> list[FrameSegmentation]:
-    """Segments frames 1.. of a batch of clips; every frame joins the memory. What training differentiates.
+    """Segments frames 1.. of a batch of clips; every frame joins the memory, or each `memory_every`-th. What training differentiates.
 
     Frame 0 is memorized with `first_masks`, every later one with its own prediction, or with `memory_masks` where given (what a read is worth
     when the memory is clean). `indices`: video frame numbers, 0.. if None; `b t` where every clip has its own. `present`: as in
     `segment_frame`. `references`: frame t > r reads, in clip b, only the r frames references[b, t] of those before it (XMem's training); None:
-    all of them. Both index tensors lie on the CPU. XMem's sensory memory is updated by every decoded frame, and
+    all of them (with `memory_every` 1). Both index tensors lie on the CPU. XMem's sensory memory is updated by every decoded frame, and
     deeply by the first one and, in training, by each later one with the network's `deep_update_probability` (drawn from
     `generator`, one of the CPU); in evaluation by every `memory_every`-th. Source: STCN's and XMem's training.
     """
@@ -148,10 +149,12 @@ def roll_out(
         if t + 1 < frames.shape[1]:
             given = memory_masks is not None
             masks = memory_masks[:, :, t] if given else result.memory_masks
-            memory.append(memorize_frame(network, frames[:, t], masks, indices[t], given, result.features))
+            stored = memorize_frame(network, frames[:, t], masks, indices[t], given, result.features)
+            if t % memory_every == 0:
+                memory.append(stored)
             sensory = network.update_sensory(sensory, result.decoded)
             if _is_deep(network, t, generator):
-                sensory = network.deep_update(sensory, memory[-1])
+                sensory = network.deep_update(sensory, stored)
     return results
 
 
