@@ -36,13 +36,16 @@ def test_words_make_readers():
     assert float(reader.rectify.detach()) == pytest.approx(0.3)
     reader = parse_variant("chain=0.5 velocity=1 reach=4 trust=2 mutual=0.05").read_by(network).reader
     assert reader.agents is None and [
-        float(x) for x in (reader.beta, reader.velocity, reader.age.exact, reader.mutual)
+        float(x.detach()) for x in (reader.beta, reader.velocity, reader.age.exact, reader.mutual)
     ] == (pytest.approx([0.5, 1, 2, 0.05]))
     for pool, parts in ablation.POOLS.items():
         reader = parse_variant(f"pool={pool}").read_by(network).reader
         assert (reader.evidence, reader.attention is not None) == parts
     warm = parse_variant("preset=warm").read_by(network).reader
     assert warm.settings()["agents"] == TrajectoryReader.warm(32, 64).settings()["agents"]
+    network = load("tmrn-stcn-chained-tiny")
+    own = network.reader
+    assert parse_variant("preset=own memory_every=2").read_by(network).reader is own
     assert parse_variant("age=true agents=8").words == "agents=8 age=true"
 
 
@@ -63,6 +66,8 @@ def test_wrong_words(words, message):
 def test_parts_that_do_not_go_together_and_unknown_data(tmp_path):
     with pytest.raises(InputError, match="variant 'velocity=1': velocity is 1.0 and chain is off"):
         run_jobs([job("velocity=1")], tmp_path / "table.csv")
+    with pytest.raises(InputError, match="variant 'preset=own agents=8': preset is own, with other parts beside it"):
+        run_jobs([job("preset=own agents=8")], tmp_path / "table.csv")
     with pytest.raises(InputError, match="data is 'esay', expected one of easy, medium, hard, or a folder of videos"):
         run_jobs([job(data="esay")], tmp_path / "table.csv")
     with pytest.raises(InputError, match="2 steps of training asked for, expected a folder for them as well"):

@@ -66,3 +66,29 @@ def test_pck_is_one_for_the_true_matches(network, clips):
 def test_training_seeds_are_refused():
     with pytest.raises(ValueError, match=f"held-out seeds end at {FIRST_TRAINING_SEED}"):
         held_out_clips("easy", 2, first_seed=FIRST_TRAINING_SEED - 1)
+
+
+def test_affinity_shares_of_a_reader_that_looks_at_one_thing(network, monkeypatch):
+    """All weight on a cell of the target, of the look-alike, of the ground: a share of one each time, and 'easy' has no look-alike."""
+    from dataclasses import replace
+
+    from tmrn_edu import evaluate_clips
+
+    clips = held_out_clips("medium", 2, frames=4, size=(96, 96))
+    for layer, name in ((1, "target"), (2, "look-alikes"), (0, "elsewhere")):
+
+        def one_thing(network, frames, masks, query, memory, layer=layer):
+            seen = look(network, frames, masks, query, memory)
+            clip = next(c for c in clips if torch.equal(c.frames, frames))
+            affinity = torch.zeros_like(seen.insides.affinity)
+            for t in memory:
+                cells = evaluate_clips.layers_of_cells(seen, clip.layers[t])
+                affinity[0, t, int((cells == layer).nonzero()[0])] = 1
+            return replace(seen, insides=replace(seen.insides, affinity=affinity))
+
+        monkeypatch.setattr(evaluate_clips, "look", one_thing)
+        shares = evaluate_clips.affinity_shares(network, clips)
+        assert shares[name] == pytest.approx(1, abs=1e-5) and sum(shares.values()) == pytest.approx(1)
+    monkeypatch.undo()
+    shares = evaluate_clips.affinity_shares(network, held_out_clips("easy", 1, frames=4, size=(48, 48)))
+    assert shares["look-alikes"] == 0 and 0 < shares["target"] <= 1

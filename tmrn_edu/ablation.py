@@ -40,7 +40,9 @@ FINE_LR = 5e-4  # largest learning rate of trainings that begin with trained wei
 class Variant:
     """A reader and the rules around it. None: as the network, or the preset, has it; what is off is off."""
 
-    preset: str | None = None  # paper, warm, chained, tracking; None: evidence alone, nothing added
+    preset: str | None = (
+        None  # own (the network's), paper, warm, chained, tracking; None: evidence alone, nothing added
+    )
     agents: int | None = None
     start: str | None = None  # of the agents: svd, random
     place: float | None = None  # agents see places
@@ -73,6 +75,10 @@ class Variant:
         return network
 
     def _reader(self, network: nn.Module) -> nn.Module:
+        if self.preset == "own":
+            if self != Variant(preset="own", memory_every=self.memory_every):
+                raise ValueError("preset is own, with other parts beside it; expected memory_every at most")
+            return network.reader
         top_k = {} if self.top_k is None else {"top_k": self.top_k or None}
         changed = {field.name for field in fields(self) if getattr(self, field.name) is not None}
         if not changed - {"top_k", "memory_every"}:
@@ -136,8 +142,9 @@ class Job:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from other jobs in the table."""
-        return tuple(str(getattr(self, name)) for name in ("network", "variant", "data", "seed", "steps"))
+        """What tells it from other jobs in the table; of files and folders the last part of their names."""
+        network, data = Path(self.network).name, Path(self.data).name
+        return (network, self.variant, data, str(self.seed), str(self.steps))
 
 
 COLUMNS = [*("network", "variant", "data", "seed", "steps"), *(field.name for field in fields(Variant))]

@@ -20,6 +20,8 @@ from tmrn_edu.looking import look
 from tmrn_edu.masks import VOID, index_to_object_masks, probabilities_to_index_mask
 from tmrn_edu.segmenter import segment
 
+LOOK_ALIKES = {"easy": 0, "medium": 1, "hard": 2}  # layers after the target that look like it (data/scenes.py)
+
 
 @dataclass(frozen=True)
 class ClipScores:
@@ -125,3 +127,33 @@ def look_pck(seen, clip: Clip, threshold: float = 4.0) -> float:
         truth.append(true.positions[y, x][target] + offset)
         visible.append(true.visible[y, x][target])
     return metrics.pck(torch.cat(found), torch.cat(truth), torch.cat(visible), threshold=threshold)
+
+
+def affinity_shares(network: nn.Module, clips: list[Clip]) -> dict[str, float]:
+    """What the target's pixels look at: shares of their weight on the target, on look-alikes, and elsewhere; the three sum to one.
+
+    The last frame is read from all earlier ones with true masks; weight W[t,m,q] u[t,q], summed over the memory cells (t m) whose centre lies on the
+    thing, averaged over the query cells whose centre lies on the target, then over clips. What an agent is there for: less on look-alikes.
+    Clips of the levels medium (one look-alike) and hard (two). Source: ours.
+    """
+    shares = []
+    for clip in clips:
+        query = len(clip.frames) - 1
+        seen = look(network, clip.frames, clip.index_masks, query, range(query))
+        weight = seen.insides.affinity[0] * rearrange(seen.insides.temporal_weights[0], "t q -> t 1 q")
+        layers = torch.stack([layers_of_cells(seen, clip.layers[t]) for t in range(query + 1)])
+        asking = layers[query] == 1
+        if asking.any():
+            copies = (layers[:-1] > 1) & (layers[:-1] <= LOOK_ALIKES[clip.level] + 1)
+            on = [float(weight[..., asking][part].sum() / asking.sum()) for part in (layers[:-1] == 1, copies)]
+            shares.append([*on, 1 - sum(on)])
+    return dict(zip(("target", "look-alikes", "elsewhere"), np.mean(shares, axis=0).tolist(), strict=True))
+
+
+def layers_of_cells(seen, layers: torch.Tensor) -> torch.Tensor:
+    """The layer at the middle of every grid cell, `(h w)`; -1 in the padding."""
+    height, width = seen.insides.trajectory.shape[-2:]
+    cells = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")).float()
+    y, x = rearrange(seen.cell_to_pixel(cells), "yx h w -> yx (h w)").round().long()
+    inside = (y >= 0) & (y < layers.shape[0]) & (x >= 0) & (x < layers.shape[1])
+    return torch.where(inside, layers[y.clamp(0, layers.shape[0] - 1), x.clamp(0, layers.shape[1] - 1)].long(), -1)
