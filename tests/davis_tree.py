@@ -1,4 +1,4 @@
-"""A tiny folder in the layout of DAVIS, for test_davis.py and test_evaluate.py: boxes that move over noise."""
+"""A tiny folder in the layout of DAVIS, for the tests of evaluation: boxes that move over noise."""
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ def write_sequence(root, name, masks, resolution="480p"):
     """JPEG frames and palette PNGs of one sequence."""
     rng = np.random.default_rng(1)
     frames = root / "JPEGImages" / resolution / name
-    frames.mkdir(parents=True)
+    frames.mkdir(parents=True, exist_ok=True)
     for t, mask in enumerate(masks):
         Image.fromarray(rng.integers(0, 256, (*mask.shape, 3), dtype=np.uint8)).save(frames / f"{t:05}.jpg")
         write_mask(root / "Annotations" / resolution / name / f"{t:05}.png", mask)
@@ -39,4 +39,14 @@ def write_davis(root):
     write_sequence(root, "pair", index_masks(6, 2))
     write_sequence(root, "single", index_masks(5, 1, size=(18, 30)))
     write_list(root, "2017/val.txt", ["pair", "single"])
+    return root
+
+
+def write_test_dev(root):
+    """DAVIS 2017 test-dev: `pair` with all 6 frames, and the mask of the first alone."""
+    masks = index_masks(6, 2)
+    write_sequence(root, "pair", masks)
+    for t in range(1, 6):
+        (root / "Annotations/480p/pair" / f"{t:05}.png").unlink()
+    write_list(root, "2017/test-dev.txt", ["pair"])
     return root

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from davis_tree import SIZE, index_masks, write_davis, write_list, write_sequence
+from davis_tree import SIZE, index_masks, write_davis, write_list, write_sequence, write_test_dev
 from PIL import Image
 
-from tmrn_edu.data.davis import image_size, list_file, open_davis
+from tmrn_edu.data.davis import image_size, list_file, only_objects, open_davis
 from tmrn_edu.data.video import write_mask
 from tmrn_edu.errors import InputError
 
@@ -100,6 +100,31 @@ def test_hidden_files_are_no_frames(root):
     (root / FRAMES / "pair" / "._00000.jpg").write_bytes(b"resource fork")
     (root / FRAMES / "pair" / "notes.txt").write_text("not a frame")
     assert len(open_davis(root)[0]) == 6
+
+
+def test_first_masks_alone(tmp_path):
+    """test-dev: what a server keeps is not asked for here, and of other splits it is."""
+    root = write_test_dev(tmp_path)
+    (pair,) = open_davis(root, split="test-dev")
+    assert (len(pair), pair.object_ids, pair.has_truth) == (6, (1, 2), False)
+    assert pair.required == {t: f"{t:05}.png" for t in range(6)} and pair.enters == {1: 0, 2: 0}
+    assert torch.equal(pair.given(0), torch.from_numpy(index_masks(1, 2)[0])) and pair.given(1) is None
+    write_list(root, "2017/val.txt", ["pair"])
+    refuses("pair: 6 frames in", root)
+    (root / MASKS / "pair" / "00000.png").rename(root / MASKS / "pair" / "00001.png")
+    refuses("1 masks in", root, split="test-dev")
+
+
+def test_what_evaluation_asks(root):
+    masks = index_masks(6, 2)
+    masks[0, 0, 0] = 255
+    masks[2:, 0, 1] = 9  # a late object
+    for t in range(6):
+        write_mask(root / MASKS / "pair" / f"{t:05}.png", masks[t])
+    (pair,) = open_davis(root, sequences=["pair"])
+    assert pair.has_truth and pair.given(0).unique().tolist() == [0, 1, 2]
+    assert torch.equal(pair.truth(), torch.from_numpy(masks))
+    assert torch.equal(only_objects(pair.truth(), (1, 2)), torch.from_numpy(index_masks(6, 2)))
 
 
 # --- what is refused ---

@@ -260,6 +260,21 @@ def test_void_label_in_a_clip():
     assert strict.per_object[3].J.mean == pytest.approx(5 / 6) and lenient.per_object[3].J.mean == 1
 
 
+def test_workers_change_nothing():
+    """To the bit, in threads, with void pixels, late objects and more than 256 frames."""
+    rng = np.random.default_rng(2)
+    truth = rng.choice(np.array([0, 0, 0, 3, 9, 255], dtype=np.uint8), (300, 7, 9))
+    truth[:40][truth[:40] == 9] = 0
+    prediction = np.where(rng.random(truth.shape) < 0.8, truth, 0)
+    for void in (None, 255):
+        assert score(prediction, truth, void, workers=3) == score(prediction, truth, void)
+    clips = {"long": (prediction, truth), "short": (two_objects(), np.roll(two_objects(), 1, axis=1))}
+    assert score_set(clips, workers=2) == score_set(clips)
+    assert score(prediction, truth).per_object[9].frames == tuple(range(41, 299))
+    with pytest.raises(InputError, match="0 workers cannot score, needs at least 1"):
+        score(prediction, truth, workers=0)
+
+
 def test_score_errors():
     truth = two_objects()
     with pytest.raises(InputError, match="prediction is 5x20x24, ground truth is 6x20x24"):

@@ -1,16 +1,17 @@
-"""A data set's split in, a table of scores out: `tmrn-edu evaluate`.
+"""A data set's split in, a table of scores out, or what a server scores: `tmrn-edu evaluate`.
 
-Masks come from a network run here, from a folder of masks somebody made earlier, or from any object with a `step`;
-the scoring is `tmrn_edu.metrics` in all three cases. The protocol is DAVIS' semi-supervised one: the first frame's
-mask is given, the objects are those of that mask, the first and the last frame do not count (Pont-Tuset et al.,
-arXiv:1704.00675, section 3).
+Masks come from a network run here, from masks somebody made earlier, or from any object with a `step`; the scoring is
+`tmrn_edu.metrics` in all three cases. The first mask of every object is given. DAVIS: the objects are those of the first frame's mask, the
+first and the last frame do not count (Pont-Tuset et al., arXiv:1704.00675, section 3). YouTube-VOS: objects enter when their
+first mask does, and count in all annotated frames after it (youtube-vos.org; that the last frame counts is our reading).
 """
 
-import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +20,21 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tmrn_edu.data.davis import Sequence, image_size, list_file, open_davis
-from tmrn_edu.data.files import atomic_path, reason
-from tmrn_edu.data.video import read_mask, write_mask
+from tmrn_edu.attributes import mask_attributes
+from tmrn_edu.data.davis import Sequence, only_objects
+from tmrn_edu.data.youtube_vos_valid import TRAINING_CATEGORIES, ValidVideo, read_categories
 from tmrn_edu.errors import InputError
+from tmrn_edu.evaluation import Evaluation, write_json
 from tmrn_edu.masks import index_to_object_masks
 from tmrn_edu.metrics import Score, combine, score
+from tmrn_edu.predictions import NewPredictions, Video, check_predictions, fingerprint, read_predictions
 from tmrn_edu.segmenter import Segmenter, StepResult
+from tmrn_edu.splits import open_split
+from tmrn_edu.submission import check_name, required_of, unpack, write_zip
 from tmrn_edu.weights import load
 
-YEARS = {"davis2016": 2016, "davis2017": 2017}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The scores of one method on one split."""
-
-    dataset: str  # "davis2016" or "davis2017"
-    split: str  # "val"
-    list_file: str  # which list named the sequences
-    method: str  # the network's name, or the folder of results
-    score: Score  # averages over all objects of all sequences; per_object by "sequence/id"
-    per_sequence: dict[str, Score]  # each sequence by itself; per_object by id
-    frames_per_second: float | None  # frames through the network per second of its own time; None when none ran
-
-    def as_dict(self) -> dict:
-        """Plain numbers in [0, 1]: "J&F", "J", "F", ..., "per_object", "per_sequence", then where they come from."""
-        sequences = {name: one.as_dict() for name, one in self.per_sequence.items()}
-        for one in sequences.values():
-            del one["per_object"]  # they are in the first "per_object" already
-        origin = {key: getattr(self, key) for key in ("dataset", "split", "list_file", "method", "frames_per_second")}
-        return self.score.as_dict() | {"per_sequence": sequences} | origin
-
-    def table(self) -> str:
-        """The scores as text: a line per object, then the average over objects."""
-        rows = {name: one.as_dict() for name, one in self.score.per_object.items()}
-        count = len(rows)
-        rows[f"mean of {count} object{'s' if count > 1 else ''}"] = self.score.as_dict()
-        columns = {"J&F": "J&F", "J": "J", "J_recall": "recall", "J_decay": "decay"}
-        columns |= {"F": "F", "F_recall": "recall", "F_decay": "decay"}
-        width = max(len(name) for name in rows)
-        lines = [f"{self.method} on {self.dataset} {self.split} ({self.list_file})", ""]
-        lines.append(f"{'sequence/object':<{width}}" + "".join(f"{title:>8}" for title in columns.values()))
-        lines += [f"{name:<{width}}" + "".join(f"{row[key]:8.3f}" for key in columns) for name, row in rows.items()]
-        if self.frames_per_second is not None:
-            lines.append(f"{self.frames_per_second:.1f} frames/s")
-        return "\n".join(lines)
+__all__ = ["Evaluation", "RepeatFirst", "evaluate", "write_json"]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # scoring uses all
 
 
 class RepeatFirst:
@@ -92,7 +62,7 @@ class RepeatFirst:
 def evaluate(
     dataset: str,
     root: str | os.PathLike,
-    split: str = "val",
+    split: str | None = None,
     sequences: Iterable[str] | None = None,
     network: str | nn.Module | None = None,
     results: str | os.PathLike | None = None,
@@ -102,160 +72,212 @@ def evaluate(
     short_side: int | None = None,
     precision: str | None = None,
     masks_out: str | os.PathLike | None = None,
+    resume: bool = False,
+    submission: str | os.PathLike | None = None,
+    train_meta: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score a method on a split of a data set.
+    """Score a method on a split of a data set, or make what its server scores.
 
-    dataset, root, split, sequences: "davis2016" (one merged object a sequence) or "davis2017", as in `open_davis`.
+    dataset, root, split, sequences: as in `open_split`.
 
     The method is exactly one of
         network     a name for `tmrn_edu.load`, or a network; run by a `Segmenter` with device, memory_every, short_side, precision
-        results     a folder with RESULTS/<sequence>/00000.png, one palette PNG per frame
+        results     a folder with RESULTS/<sequence>/00000.png, one palette PNG for each frame that is asked for, or a submission's zip, which
+                    is checked first
         segmenter   a function without arguments, called once per sequence, that returns an object with
                     `.step(frame, index_mask=None)`, whose answer has an `.index_mask`
 
-    masks_out: folder that gets the predicted masks, laid out so that it can be given as `results`. progress: a bar
-    on stderr.
+    masks_out: folder that gets the predicted masks, each sequence when it is complete, laid out so that it can be given as `results`.
+    resume: go on after the last complete sequence of a run that broke off, by the same network with the same settings. submission: a .zip for
+    the server, which gets its name when it has passed `submission.check`. train_meta: meta.json of YouTube-VOS' training split; its categories
+    are the seen ones (else `TRAINING_CATEGORIES`). progress: a bar on stderr.
 
-    Only the first mask is given, and only its objects count: labels that the truth has later on are background here,
-    as for the official evaluation. Everything is checked before the first frame is read or scored.
+    Only the objects' first masks are given, and only these objects count: labels that the truth of DAVIS has later on are background
+    here, as for the official evaluation. Frames per second are all frames from the first mask on, over the time from a frame in memory to its
+    index mask on the CPU, the first frame included: STCN:eval_davis.py and XMem:eval.py count so. Everything is checked before the first frame
+    is read or scored.
 
-    Raises InputError naming both sides: unknown data set; not one method; an option the method has no use for; whatever
-    `open_davis` finds; a sequence, a frame or a size of `results` that does not fit the data set, ids it does not have.
-    Source: Pont-Tuset et al. 2017; davis2017-evaluation.
+    Raises InputError naming both sides: not one method; an option the method has no use for; whatever `open_split` finds; a
+    sequence, a frame or a size of `results` that does not fit the data set, ids it does not have; a split of first masks alone where neither
+    masks_out nor submission is given; a masks_out that holds masks of something else.
+    Source: Pont-Tuset et al. 2017; davis2017-evaluation; youtube-vos.org.
     """
-    if dataset not in YEARS:
-        raise InputError(f"data set {dataset!r} is unknown, there are {', '.join(YEARS)}")
     _check_options(
         methods={"network": network, "results": results, "segmenter": segmenter},
         settings={"device": device, "memory_every": memory_every, "short_side": short_side, "precision": precision},
-        masks_out=masks_out,
+        places={"masks_out": masks_out, "resume": resume or None},
+        whole={"submission": submission, "sequences": sequences},
     )
-    opened = open_davis(root, YEARS[dataset], split, sequences)
-    for sequence in opened:
-        if len(sequence) < 2:
-            raise InputError(f"{sequence.name} has {len(sequence)} frame, scoring needs 2: the first mask is given")
-    if results is not None:
-        method = str(results)
-        _check_results(Path(results), opened)
-    elif network is not None:
-        method = network if isinstance(network, str) else type(network).__name__
-        model = load(network) if isinstance(network, str) else network
-        settings = {"device": device, "memory_every": memory_every, "short_side": short_side, "precision": precision}
-        settings = {name: value for name, value in settings.items() if value is not None}
-        segmenter = Segmenter(model, **settings).reset
-    else:
-        method = getattr(segmenter, "__name__", type(segmenter).__name__)
-
-    if masks_out is not None:
-        _make_folder(Path(masks_out))
-
-    per_sequence, frames, seconds = {}, 0, 0.0
-    with tqdm(total=sum(map(len, opened)), unit="frame", disable=not progress) as bar:
-        for sequence in opened:
-            bar.set_description(sequence.name)
-            truth = sequence.masks()
-            if results is None:
-                prediction, took = _segment(segmenter(), sequence, _only(truth[0], sequence.object_ids), bar)
-                frames, seconds = frames + len(sequence), seconds + took
-                if masks_out is not None:
-                    for path, index_mask in zip(sequence.mask_paths, prediction, strict=True):
-                        write_mask(Path(masks_out) / sequence.name / path.name, index_mask)
-            else:
-                prediction = _read_results(Path(results), sequence, truth, bar)
-            per_sequence[sequence.name] = score(prediction, _only(truth, sequence.object_ids))
+    if train_meta is not None and not dataset.startswith("youtubevos"):
+        raise InputError(f"train_meta is for YouTube-VOS, which has unseen categories; the data set is {dataset}")
+    opened = open_split(dataset, root, split, sequences, progress)
+    _check_truth(root, opened, masks_out or submission or results is not None and Path(results).is_file())
+    seen = None if train_meta is None else read_categories(train_meta)
+    with ExitStack() as stack:
+        new = None
+        if results is not None:
+            method, folder = str(results), _results_folder(Path(results), opened, sequences, stack)
+            check_predictions(folder, opened.videos)
+        else:
+            settings = {
+                "device": device,
+                "memory_every": memory_every,
+                "short_side": short_side,
+                "precision": precision,
+            }
+            method, segmenter, made_by = _method(network, segmenter, settings)
+            if masks_out is None and submission is not None:
+                masks_out = stack.enter_context(_folder_beside(Path(submission)))
+            if masks_out is not None:
+                made_by = {"dataset": dataset, "split": opened.name, "frames": opened.frames_folder} | made_by
+                new = NewPredictions(masks_out, made_by, opened.videos, resume)
+                folder = new.folder
+        per_sequence, attributes, timing = {}, {}, {}
+        with tqdm(total=sum(map(len, opened.videos)), unit="frame", disable=not progress) as bar:
+            for video in opened.videos:
+                bar.set_description(video.name)
+                truth = video.truth() if opened.scored else None
+                if results is not None or new is not None and video.name in new.finished:
+                    known = set(video.object_ids if truth is None else truth.unique().tolist()) | {0}
+                    prediction = read_predictions(folder, video, known)
+                    bar.update(len(video))
+                else:
+                    prediction, timing[video.name] = _segment(segmenter(), video, new, opened.scored, bar)
+                if truth is not None:
+                    truth = only_objects(truth, video.object_ids)
+                    if (its_score := _score(video, prediction, truth)) is not None:
+                        per_sequence[video.name] = its_score
+                    if len(truth) == len(video):  # not for truth that has each fifth frame alone
+                        attributes[video.name] = mask_attributes(truth)
+        if submission is not None:
+            write_zip(folder, required_of(opened.videos), submission)
+    whole = combine(per_sequence) if opened.scored else None
+    if new is not None:
+        timing = {video.name: new.finished[video.name] for video in opened.videos}
+    frames, seconds = (sum(one[what] for one in timing.values()) for what in ("frames", "seconds"))
     return Evaluation(
         dataset=dataset,
-        split=split,
-        list_file=str(list_file(root, YEARS[dataset], split).relative_to(root)),
+        split=opened.name,
+        list_file=opened.list_file,
         method=method,
-        score=combine(per_sequence),
+        score=whole,
         per_sequence=per_sequence,
         frames_per_second=frames / max(seconds, 1e-9) if results is None else None,
+        attributes=attributes,
+        seen=_seen(opened.videos, whole, seen or TRAINING_CATEGORIES),
+        frames_folder=opened.frames_folder,
     )
 
 
-def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Write `evaluation.as_dict()` as JSON, whole or not at all. Raises InputError when the file cannot be written."""
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_text(json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
-
-
-def _check_options(methods, settings, masks_out):
+def _check_options(methods, settings, places, whole):
     given = [name for name, value in methods.items() if value is not None]
     if len(given) != 1:
         raise InputError(f"methods given: {' and '.join(given) or 'none'}; give one of {', '.join(methods)}")
     if given == ["results"]:
-        settings = settings | {"masks_out": masks_out}
+        settings = settings | places
     unused = [name for name, value in settings.items() if value is not None]
     if unused and given != ["network"]:
         raise InputError(f"{', '.join(unused)} is for running a network, but {given[0]} is given")
-
-
-def _make_folder(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write masks to the folder {folder}: {reason(error)}") from error
-
-
-def _check_results(results, opened):
-    """Every sequence, frame and size there, before anything is scored."""
-    if not results.is_dir():
+    if places["resume"] and places["masks_out"] is None:
+        raise InputError("resume is given without masks_out, the folder whose run is to go on")
+    if None not in whole.values():
         raise InputError(
-            f"results {results} is not a folder; expected one folder in it for each of {len(opened)} sequences"
+            "submission and sequences are given; a server wants all sequences of a split, expected one of both"
         )
-    for sequence in opened:
-        folder = results / sequence.name
-        if not folder.is_dir():
-            there = sum(path.is_dir() for path in results.iterdir())
-            raise InputError(
-                f"results {results} has {there} folders, none for the sequence {sequence.name}; "
-                f"expected {sequence.name}/{sequence.mask_paths[0].name} and so on in it"
-            )
-        missing = [path.name for path in sequence.mask_paths if not (folder / path.name).is_file()]
-        if missing:
-            have, names = len(sequence) - len(missing), ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-            raise InputError(
-                f"{folder} has {have} of the {len(sequence)} masks of {sequence.name}, missing are {names}"
-            )
-        for path in sequence.mask_paths:
-            height, width = image_size(folder / path.name)
-            if (height, width) != sequence.size:
-                wanted = "x".join(map(str, sequence.size))
-                raise InputError(f"{folder / path.name} is {height}x{width}, {path} is {wanted} (height x width)")
+    if whole["submission"] is not None:
+        check_name(whole["submission"])
 
 
-def _read_results(results, sequence, truth, bar):
-    known = set(truth.unique().tolist()) | {0}
-    prediction = []
-    for path in sequence.mask_paths:
-        file = results / sequence.name / path.name
-        index_mask = read_mask(file, empty_ok=True).index
-        if sequence.merge_objects:
-            index_mask = (index_mask != 0).to(torch.uint8)
-        unknown = sorted(set(index_mask.unique().tolist()) - known)
-        if unknown:
-            raise InputError(
-                f"{file} has the labels {unknown}, the ground truth of {sequence.name} has {sorted(known)}"
-            )
-        prediction.append(index_mask)
-        bar.update()
-    return torch.stack(prediction)
+def _check_truth(root, opened, goal):
+    for video in opened.videos:
+        if opened.scored and isinstance(video, Sequence) and len(video) < 2:
+            raise InputError(f"{video.name} has {len(video)} frame, scoring needs 2: the first mask is given")
+    if not opened.scored and not goal:
+        lonely = sum(not video.has_truth for video in opened.videos)
+        raise InputError(
+            f"{lonely} of {len(opened.videos)} sequences in the split {opened.name} of {root} have first masks only, which cannot be scored here; "
+            "expected submission (--submission FILE.zip) or masks_out (--masks-out DIR) for the server, or a zip as results, to be checked"
+        )
 
 
-def _segment(segmenter, sequence: Sequence, first_mask, bar):
-    """Index masks `t H W` of a sequence, and the seconds spent inside the segmenter (reading files does not count)."""
+def _method(network, segmenter, settings):
+    """Name of the method, what makes a segmenter for the next sequence, and what run.json says of both."""
+    if segmenter is not None:
+        name = getattr(segmenter, "__name__", type(segmenter).__name__)
+        return name, segmenter, {"segmenter": name}
+    model = load(network) if isinstance(network, str) else network
+    runs = Segmenter(model, **{name: value for name, value in settings.items() if value is not None})
+    made_by = {"network": type(model).__name__, "weights": fingerprint(model)} | asdict(runs.rules)
+    made_by |= {"short_side": runs.short_side, "precision": runs.precision, "device": runs.device.type}
+    return network if isinstance(network, str) else type(model).__name__, runs.reset, made_by
+
+
+def _folder_beside(file):
+    """A hidden folder that goes away in the end, on the disk that the zip goes to."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".masks-", dir=file.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error}") from error
+
+
+def _results_folder(results, opened, sequences, stack):
+    """Where RESULTS/<sequence> lies: in the folder itself, in its Annotations as a submission has it, or in a zip."""
+    if results.is_file():
+        if sequences is not None:
+            raise InputError(f"sequences are asked for of {results}; a zip is scored as a whole, expected a folder")
+        return unpack(results, required_of(opened.videos), stack.enter_context(tempfile.TemporaryDirectory()))
+    inner = results / "Annotations"
+    return inner if inner.is_dir() and isinstance(opened.videos[0], ValidVideo) else results
+
+
+def _segment(segmenter, video, new, keep, bar):
+    """Index masks `t H W` of the frames that are asked for (None unless `keep`), and how many frames took how many seconds.
+
+    Seconds are those inside the segmenter: neither reading nor writing files counts. Frames before the first mask are background, and not run.
+    """
+    first = min(video.enters.values())
     prediction, seconds = [], 0.0
-    for t in range(len(sequence)):
-        frame, given = sequence.frame(t), {"index_mask": first_mask} if t == 0 else {}
-        start = time.perf_counter()
-        prediction.append(segmenter.step(frame, **given).index_mask.cpu())  # .cpu() waits for an accelerator
-        seconds += time.perf_counter() - start
-        bar.update()
-    return torch.stack(prediction), seconds
+    with ExitStack() as stack:
+        write = None if new is None else stack.enter_context(new.sequence(video))
+        for t in range(len(video)):
+            index_mask = torch.zeros(video.size, dtype=torch.uint8)
+            if t >= first:
+                frame, mask = video.frame(t), video.given(t)
+                given = {} if mask is None else {"index_mask": mask}
+                start = time.perf_counter()
+                index_mask = segmenter.step(frame, **given).index_mask.cpu()  # .cpu() waits for an accelerator
+                seconds += time.perf_counter() - start
+            if t in video.required:
+                if keep:
+                    prediction.append(index_mask)
+                if write is not None:
+                    write(t, index_mask)
+            bar.update()
+    timing = {"frames": len(video) - first, "seconds": seconds}
+    if new is not None:
+        new.note(video, **timing)
+    return torch.stack(prediction) if keep else None, timing
 
 
-def _only(index_masks, object_ids):
-    """Index masks without the labels that are not asked for: void, and objects that enter later."""
-    return torch.where(torch.isin(index_masks, torch.tensor(object_ids, dtype=torch.uint8)), index_masks, 0)
+def _score(video: Video, prediction, truth) -> Score | None:
+    """J and F of one video; None where no object is left to score."""
+    if isinstance(video, Sequence):
+        return score(prediction, truth, workers=CORES)
+    scored = [
+        label for label in video.object_ids if (truth[:-1] == label).any()
+    ]  # not those that enter in the last frame
+    if not scored:
+        return None
+    # `score` leaves out a clip's last frame, as DAVIS does; here that frame counts, and a copy of it is left out
+    longer = [torch.cat([masks, masks[-1:]]) for masks in (prediction, only_objects(truth, scored))]
+    return score(*longer, workers=CORES)
+
+
+def _seen(videos, whole, categories):
+    """{"video/id": whether training has its category}; None for DAVIS, without scores, and where an object has no category."""
+    if whole is None or isinstance(videos[0], Sequence):
+        return None
+    of = {f"{video.name}/{label}": category for video in videos for label, category in video.categories.items()}
+    return {key: of[key] in categories for key in whole.per_object} if whole.per_object.keys() <= of.keys() else None

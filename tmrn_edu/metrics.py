@@ -1,154 +1,29 @@
 """How good is a segmentation? J (region) and F (boundary) of DAVIS, and how far a match is from the true position.
 
-J asks whether the right pixels are marked, F whether the outline lies in the right place. Both are in [0, 1], both
-are taken per object and per frame, and everything else here is averaging. Arrays are numpy inside; torch tensors are
-welcome.
+J and F of one frame are in `frame_metrics.py`: `region_similarity` asks whether the right pixels are marked,
+`boundary_accuracy` whether the outline lies in the right place. Both are in [0, 1], both are taken per object and per
+frame, and everything else here is averaging. Arrays are numpy inside; torch tensors are welcome.
 
 Source: Perazzi et al., CVPR 2016 (J, F, recall, decay) and Pont-Tuset et al., arXiv:1704.00675 (several objects).
 Where the papers leave a choice open (which pixels are "boundary", what an empty mask scores) we do what the DAVIS
 2017 evaluation does.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil, hypot, isqrt
 
 import numpy as np
 from jaxtyping import Shaped
-from torch import Tensor
 
 from tmrn_edu.errors import InputError
-
-Array = np.ndarray | Tensor
+from tmrn_edu.frame_metrics import TOLERANCE as TOLERANCE
+from tmrn_edu.frame_metrics import Array, as_numpy, integers, region_and_boundary, size
+from tmrn_edu.frame_metrics import boundary_accuracy as boundary_accuracy
+from tmrn_edu.frame_metrics import region_similarity as region_similarity
 
 VOID = 255  # DAVIS' label for "do not care": never an object
-TOLERANCE = 0.008  # how far a boundary pixel may be off, as a share of the image diagonal: 8 pixels at 480x854
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One frame, one object
-
-
-def region_similarity(
-    prediction: Shaped[Array, "H W"],
-    truth: Shaped[Array, "truth_H truth_W"],
-    void: Shaped[Array, "void_H void_W"] | None = None,
-) -> float:
-    """J, the overlap of two masks: intersection over union.
-
-    `J = |prediction and truth| / |prediction or truth|`, and 1 when both are empty.
-
-    prediction, truth: `H W`, bool, or integers where anything but 0 is the object. void: `H W` bool, pixels not
-    counted. Returns a number in [0, 1]. Raises InputError when the shapes differ or a mask holds fractions.
-    Source: Perazzi et al. 2016, section 5.1.
-    """
-    prediction, truth = _pair(prediction, truth, void)
-    union = np.count_nonzero(prediction | truth)
-    return np.count_nonzero(prediction & truth) / union if union else 1.0
-
-
-def boundary_accuracy(
-    prediction: Shaped[Array, "H W"],
-    truth: Shaped[Array, "truth_H truth_W"],
-    tolerance: float | int = TOLERANCE,
-    void: Shaped[Array, "void_H void_W"] | None = None,
-) -> float:
-    """F, the agreement of two outlines: harmonic mean of boundary precision and boundary recall.
-
-    `F = 2 P R / (P + R)`; P is the share of the prediction's boundary pixels within `tolerance` of a true boundary
-    pixel, R the share of the true boundary pixels within `tolerance` of a predicted one.
-
-    prediction, truth, void: as in `region_similarity`. tolerance: below 1 a share of the image diagonal, rounded up
-    to whole pixels; from 1 on, pixels. Returns a number in [0, 1]: 1 when neither mask has a boundary, 0 when one of
-    them has none. A mask that fills the image has no boundary, so full against empty scores F = 1 (and J = 0): the
-    official evaluation does the same. Raises InputError as `region_similarity` does, and for a negative tolerance.
-    Source: Perazzi et al. 2016, section 5.1; the definition of "boundary pixel" is the DAVIS evaluation's.
-    """
-    if tolerance < 0:
-        raise InputError(f"boundary tolerance is {tolerance}, must be 0 or more")
-    prediction, truth = _pair(prediction, truth, void)
-    radius = ceil(tolerance if tolerance >= 1 else tolerance * hypot(*truth.shape))
-
-    window = _window(prediction | truth)
-    predicted_boundary, true_boundary = _boundary(prediction[window]), _boundary(truth[window])
-    predicted_count, true_count = np.count_nonzero(predicted_boundary), np.count_nonzero(true_boundary)
-    if predicted_count == 0 or true_count == 0:
-        return float(predicted_count == true_count)
-    precision = np.count_nonzero(predicted_boundary & _dilate(true_boundary, radius)) / predicted_count
-    recall = np.count_nonzero(true_boundary & _dilate(predicted_boundary, radius)) / true_count
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _pair(prediction, truth, void):
-    """Both masks as bool arrays of one shape, cleared where `void` is set."""
-    prediction, truth = _integers(prediction, "prediction"), _integers(truth, "ground truth")
-    if prediction.shape != truth.shape:
-        raise InputError(f"prediction is {_size(prediction)}, ground truth is {_size(truth)}")
-    prediction, truth = prediction != 0, truth != 0
-    if void is not None:
-        void = _integers(void, "void mask") != 0
-        if void.shape != truth.shape:
-            raise InputError(f"void mask is {_size(void)}, ground truth is {_size(truth)}")
-        prediction, truth = prediction & ~void, truth & ~void
-    return prediction, truth
-
-
-def _integers(mask, name):
-    """The mask as a numpy array, refusing probabilities: thresholding them is the caller's decision."""
-    mask = _numpy(mask)
-    if mask.dtype.kind not in "biu":
-        raise InputError(f"{name} is {mask.dtype}, masks are bool or integers")
-    return mask
-
-
-def _numpy(x):
-    return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-
-
-def _size(x):
-    return "x".join(str(n) for n in x.shape)
-
-
-def _window(mask):
-    """Slices around everything in `mask` and a pixel more on each side: this cuts no boundary off and adds none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return slice(0, 0), slice(0, 0)
-    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
-
-
-def _boundary(mask):
-    """Pixels that differ from their right, lower or lower-right neighbour, where the image has such neighbours."""
-    boundary = np.zeros_like(mask)
-    right, down = mask[:, :-1] ^ mask[:, 1:], mask[:-1] ^ mask[1:]
-    boundary[:, :-1] |= right
-    boundary[:-1] |= down
-    boundary[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
-    return boundary
-
-
-def _dilate(mask, radius):
-    """Pixels within `radius` (Euclidean, inclusive) of a set pixel: `mask` grown by a disk.
-
-    A disk is a stack of horizontal runs: at height dy it reaches w(dy) = floor(sqrt(radius^2 - dy^2)) to both sides.
-    So grow all rows by 1, 2, ... radius, keep each picture, and for every dy add the one grown by w(dy), shifted by dy.
-    Exact, with about 4 radius ORs of the whole picture instead of the disk's pi radius^2.
-    """
-    height, width = mask.shape
-    grown_rows = [mask]
-    for reach in range(1, radius + 1):
-        grown = grown_rows[-1]
-        if reach < width:
-            grown = grown.copy()
-            grown[:, reach:] |= mask[:, :-reach]
-            grown[:, :-reach] |= mask[:, reach:]
-        grown_rows.append(grown)
-    dilated = grown_rows[radius].copy()
-    for dy in range(1, min(radius, height - 1) + 1):
-        grown = grown_rows[isqrt(radius**2 - dy**2)]
-        dilated[dy:] |= grown[:-dy]
-        dilated[:-dy] |= grown[dy:]
-    return dilated
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -174,7 +49,7 @@ def statistics(values: Sequence[float | int] | Shaped[Array, "k"]) -> Statistics
     Source: Perazzi et al. 2016, section 5.1. The official code keeps the borders as 8-bit numbers, which wrap around
     in clips of more than 255 scored frames (its decay is then wrong or NaN); here they do not.
     """
-    values = _numpy(values).astype(np.float64)
+    values = as_numpy(values).astype(np.float64)
     if values.size == 0:
         raise InputError("statistics of 0 values, needs at least 1")
     # border i is floor(1 + (k - 1) i / 4 + 1/2) - 1, in whole numbers
@@ -235,13 +110,16 @@ class Score:
 
 
 def score(
-    prediction: Shaped[Array, "t H W"], truth: Shaped[Array, "truth_t truth_H truth_W"], void: int | None = None
+    prediction: Shaped[Array, "t H W"],
+    truth: Shaped[Array, "truth_t truth_H truth_W"],
+    void: int | None = None,
+    workers: int = 1,
 ) -> Score:
     """J and F of a segmented clip, per object and averaged, by the semi-supervised DAVIS protocol.
 
     prediction, truth: index masks `t H W`, integers: 0 background, else the object's id. void: the label of truth
     pixels that count for nobody (255 in data sets that have it); without it such pixels are background, as in the
-    DAVIS evaluation.
+    DAVIS evaluation. workers: frames scored at a time, in threads; the numbers are the same to the bit.
 
     *Which objects.*  Every id found in the truth, except 0, 255 and `void`. In DAVIS all objects are in the first
     frame, labelled without gaps, so these are the official "labels 1 to the largest of the first frame". An id that
@@ -254,29 +132,55 @@ def score(
     after all. An object that appears in the last frame only cannot be scored and is left out. [ours, beyond DAVIS:
     late objects and very short clips]
 
-    Raises InputError when the shapes differ, when a mask holds fractions, and when nothing can be scored.
+    Raises InputError when the shapes differ, when a mask holds fractions, when nothing can be scored, and for
+    fewer than 1 worker.
     Source: Pont-Tuset et al. 2017, section 3; davis2017-evaluation.
     """
-    prediction, truth = _integers(prediction, "prediction"), _integers(truth, "ground truth")
+    prediction, truth = integers(prediction, "prediction"), integers(truth, "ground truth")
     if prediction.ndim != 3 or prediction.shape != truth.shape:
         raise InputError(
-            f"prediction is {_size(prediction)}, ground truth is {_size(truth)}, both must be the same t H W"
+            f"prediction is {size(prediction)}, ground truth is {size(truth)}, both must be the same t H W"
         )
     if len(truth) < 2:
         raise InputError(f"the clip has {len(truth)} frame, scoring needs 2: the first frame's mask is given")
-    ids = [int(label) for label in np.unique(truth) if label not in (0, VOID, void)]
-    if not ids:
-        raise InputError(f"ground truth has the labels {np.unique(truth).tolist()}, none is an object (1 to 254)")
-
-    ignored = None if void is None else truth == void
+    with _mapping(workers) as each:
+        labels = list(each(_labels, truth))  # of every frame
+        ids = sorted(set().union(*labels) - {0, VOID, void})
+        if not ids:
+            there = sorted(set().union(*labels))
+            raise InputError(f"ground truth has the labels {there}, none is an object (1 to 254)")
+        frames = {label: _frames_after([label in one for one in labels]) for label in ids}
+        todo = [(label, t) for label in ids for t in frames[label]]
+        if not todo:
+            raise InputError(
+                f"objects {ids} appear in the last of {len(truth)} frames only, none is left to score them"
+            )
+        found = each(lambda one: region_and_boundary(prediction[one[1]], truth[one[1]], one[0], void), todo)
+        values = dict(zip(todo, found, strict=True))
     per_object = {}
     for label in ids:
-        frames = scored_frames(truth == label)
-        if frames:
-            per_object[label] = _score_object(prediction == label, truth == label, ignored, frames)
-    if not per_object:
-        raise InputError(f"objects {ids} appear in the last of {len(truth)} frames only, none is left to score them")
+        if frames[label]:
+            J, F = zip(*(values[label, t] for t in frames[label]), strict=True)
+            per_object[label] = ObjectScore(statistics(J), statistics(F), J_frames=J, F_frames=F, frames=frames[label])
     return _average(per_object)
+
+
+@contextmanager
+def _mapping(workers) -> Iterator:
+    """A `map` that does `workers` things at a time. Threads are enough: numpy lets other threads run while it counts."""
+    if workers < 1:
+        raise InputError(f"{workers} workers cannot score, needs at least 1")
+    if workers == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool.map
+
+
+def _labels(index_mask):
+    """The set of labels of a frame, looked for where a pixel differs from the one before: sorting all takes longer."""
+    line = index_mask.ravel()
+    return {int(label) for label in np.unique(np.append(line[:1], line[1:][line[1:] != line[:-1]]))}
 
 
 def scored_frames(present: Shaped[Array, "t H W"]) -> tuple[int, ...]:
@@ -285,19 +189,16 @@ def scored_frames(present: Shaped[Array, "t H W"]) -> tuple[int, ...]:
     present: `t H W` bool, the object's true mask. Returns frame numbers, none for an object that appears in the last
     frame only or never. Source: DAVIS for objects of frame 0; ours for the rest.
     """
-    appears = np.flatnonzero(_numpy(present).any(axis=(1, 2)))
+    return _frames_after(as_numpy(present).any(axis=(1, 2)))
+
+
+def _frames_after(visible):
+    """`visible`: for every frame, whether the object is there."""
+    appears = np.flatnonzero(visible)
     if appears.size == 0:
         return ()
-    after, last = int(appears[0]) + 1, len(present) - 1
+    after, last = int(appears[0]) + 1, len(visible) - 1
     return tuple(range(after, last)) or tuple(range(after, last + 1))
-
-
-def _score_object(prediction, truth, void, frames):
-    def per_frame(measure):
-        return tuple(measure(prediction[t], truth[t], void=None if void is None else void[t]) for t in frames)
-
-    J, F = per_frame(region_similarity), per_frame(boundary_accuracy)
-    return ObjectScore(J=statistics(J), F=statistics(F), J_frames=J, F_frames=F, frames=frames)
 
 
 def _average(per_object):
@@ -329,16 +230,16 @@ def combine(scores: Mapping[str, Score]) -> Score:
     return _average({f"{name}/{label}": one for name, clip in scores.items() for label, one in clip.per_object.items()})
 
 
-def score_set(clips: Mapping[str, tuple[Array, Array]], void: int | None = None) -> Score:
+def score_set(clips: Mapping[str, tuple[Array, Array]], void: int | None = None, workers: int = 1) -> Score:
     """`score` of several clips, averaged over all objects by `combine`.
 
-    clips: name -> (prediction `t H W`, truth `t H W`); sizes may differ from clip to clip. void and errors as in
-    `score`; the message starts with the clip's name.
+    clips: name -> (prediction `t H W`, truth `t H W`); sizes may differ from clip to clip. void, workers and errors as
+    in `score`; the message starts with the clip's name.
     """
 
     def named(name, prediction, truth):
         try:
-            return score(prediction, truth, void)
+            return score(prediction, truth, void, workers)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -378,7 +279,7 @@ def pck(
 
 
 def _distances(positions, truth, visible):
-    positions, truth, visible = _numpy(positions), _numpy(truth), _numpy(visible).astype(bool)
+    positions, truth, visible = as_numpy(positions), as_numpy(truth), as_numpy(visible).astype(bool)
     if not len(positions) == len(truth) == len(visible):
         raise InputError(f"{len(positions)} matched positions, {len(truth)} true ones, {len(visible)} visibilities")
     if not visible.any():

@@ -5,7 +5,8 @@
     ROOT/JPEGImages/480p/bear/00000.jpg     frames
     ROOT/Annotations/480p/bear/00000.png    their masks, same stem: palette PNG whose values are object ids
 
-DAVIS 2016 has one object a sequence: whatever is not background is merged into object 1. Everything is checked when
+DAVIS 2016 has one object a sequence: whatever is not background is merged into object 1. The splits test-dev and
+test-challenge of DAVIS 2017 have the first frame's mask alone: a server scores them. Everything is checked when
 the folder is opened, so that a missing or odd file is named at once and not an hour into a run.
 Source: Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv:1704.00675.
 """
@@ -23,6 +24,8 @@ from tmrn_edu.data.files import DAMAGED, natural_key, reason, to_rgb
 from tmrn_edu.data.video import read_mask
 from tmrn_edu.errors import InputError
 
+FIRST_MASKS_ONLY = ("test-dev", "test-challenge")  # splits that a server scores
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -30,7 +33,7 @@ class Sequence:
 
     name: str  # "bear"
     frame_paths: tuple[Path, ...]  # JPEGs in order
-    mask_paths: tuple[Path, ...]  # the PNG of each frame
+    mask_paths: tuple[Path, ...]  # the PNG of each frame; of the first one alone where a server keeps the others
     size: tuple[int, int]  # (H, W) of every frame and mask
     object_ids: tuple[int, ...]  # objects of the first mask: the ones DAVIS asks for
     merge_objects: bool = False  # True for DAVIS 2016: anything that is not background is object 1
@@ -58,7 +61,33 @@ class Sequence:
 
     def masks(self) -> UInt8[Tensor, "t H W"]:
         """All index masks at once."""
-        return torch.stack([self.mask(t) for t in range(len(self))])
+        return torch.stack([self.mask(t) for t in range(len(self.mask_paths))])
+
+    # What `evaluate` asks of a video; `youtube_vos_valid.ValidVideo` answers the same.
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether all frames have their mask, so that a prediction can be scored here."""
+        return len(self.mask_paths) == len(self.frame_paths)
+
+    @property
+    def enters(self) -> dict[int, int]:
+        """Object id -> the frame whose mask shows it first: 0 for all objects of DAVIS."""
+        return dict.fromkeys(self.object_ids, 0)
+
+    @property
+    def required(self) -> dict[int, str]:
+        """Frame -> name of the mask that is asked for: here one for every frame."""
+        paths = self.mask_paths if self.has_truth else [path.with_suffix(".png") for path in self.frame_paths]
+        return {t: path.name for t, path in enumerate(paths)}
+
+    def given(self, t: int) -> UInt8[Tensor, "H W"] | None:
+        """The mask that a method gets with frame `t`: the first frame's, with its objects alone."""
+        return only_objects(self.mask(0), self.object_ids) if t == 0 else None
+
+    def truth(self) -> UInt8[Tensor, "t H W"]:
+        """The masks of the frames that are asked for, as they are: void and objects that enter later among them."""
+        return self.masks()
 
 
 def open_davis(
@@ -77,6 +106,8 @@ def open_davis(
     The lists of 2016 are looked for in ImageSets/2016, then ImageSets/`resolution` (pairs of paths), then
     ImageSets/2017: copies in the newer layout often have only that one. `list_file` says which was taken.
 
+    A sequence of the splits in FIRST_MASKS_ONLY may have the first frame's mask alone (`Sequence.has_truth` is False then).
+
     Raises InputError naming what was expected and what is there: no such folder, list or sequence; a frame without
     mask or the reverse; a size that differs inside a sequence; a file that is no picture; a first mask without
     objects. Source: the folders as published; the search for lists is ours.
@@ -90,7 +121,8 @@ def open_davis(
     for name in names:
         if name not in listed:
             raise InputError(f"sequence {name!r} is not in {path}, which lists {_some(listed)}")
-    return [_open_sequence(root, name, listed[name], resolution, merge_objects=year == 2016) for name in names]
+    lonely = split in FIRST_MASKS_ONLY
+    return [_open_sequence(root, name, listed[name], resolution, year == 2016, lonely) for name in names]
 
 
 def list_file(root: str | Path, year: int, split: str, resolution: str = "480p") -> Path:
@@ -128,7 +160,7 @@ def read_list(path):
     return listed
 
 
-def _open_sequence(root, name, pairs, resolution, merge_objects):
+def _open_sequence(root, name, pairs, resolution, merge_objects, first_mask_only):
     if pairs:
         frame_paths, mask_paths = (tuple(root / pair[side] for pair in pairs) for side in (0, 1))
         for frame, mask in zip(frame_paths, mask_paths, strict=True):
@@ -138,11 +170,12 @@ def _open_sequence(root, name, pairs, resolution, merge_objects):
     else:
         frame_folder, mask_folder = (root / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
         frames, masks = _by_stem(frame_folder, (".jpg", ".jpeg", ".png")), _by_stem(mask_folder, (".png",))
-        if frames.keys() != masks.keys():
+        first = next(iter(frames))
+        if frames.keys() != masks.keys() and not (first_mask_only and list(masks) == [first]):
             unmasked, unseen = frames.keys() - masks.keys(), masks.keys() - frames.keys()
             counts = f"{len(frames)} frames in {frame_folder}, {len(masks)} masks in {mask_folder}"
             raise InputError(f"{name}: {counts}{_odd('without mask', unmasked)}{_odd('without frame', unseen)}")
-        frame_paths, mask_paths = tuple(frames.values()), tuple(masks[stem] for stem in frames)
+        frame_paths, mask_paths = tuple(frames.values()), tuple(masks[stem] for stem in frames if stem in masks)
 
     size = image_size(frame_paths[0])
     for path in frame_paths + mask_paths:
@@ -161,6 +194,12 @@ def _by_stem(folder, suffixes):
     if not found:
         raise InputError(f"{folder} has 0 files {' or '.join(suffixes)}, needs at least 1")
     return found
+
+
+def only_objects(index_masks: UInt8[Tensor, "*t H W"], object_ids: Iterable[int]) -> UInt8[Tensor, "*t H W"]:
+    """Index masks with every other label (void, objects that are not asked for) turned into background."""
+    ids = torch.tensor(sorted(object_ids), dtype=torch.uint8)
+    return torch.where(torch.isin(index_masks, ids), index_masks, 0)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
