@@ -32,8 +32,8 @@ PARTS = [
 ]
 TRAINED = [
     "",
-    *("preset=paper", "preset=warm", "preset=warm pool=mean", "preset=chained", "preset=chained agents=0"),
-    *("agents=8 pool=both", "agents=8 start=random pool=both", "agents=8 place=3 pool=both"),
+    *("preset=paper", "preset=warm", "preset=warm pool=mean", "preset=chained"),
+    *("agents=8 start=random pool=both", "agents=8 place=3 pool=both"),
 ]
 REAL = [
     "",
