@@ -24,9 +24,12 @@ _HOME = {
     "hardest_figure": "training",
     "loss_figure": "training",
     "kept_figure": "votes",
+    "qualitative_figure": "comparison",
+    "save_figure": "comparison",
     "share_figure": "votes",
     "votes_figure": "votes",
     "winners_figure": "votes",
+    "write_comparison_video": "films",
 }
 _FILES = [module.name for module in iter_modules(__path__)]
 __all__ = sorted(_HOME)
