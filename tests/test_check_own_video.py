@@ -32,7 +32,22 @@ def frames_kept(now, every, most, given, corrected_stay=True, restart=True):
     return torch.tensor(kept)
 
 
-ANSWERS = {"propagate": propagate, "frames_kept": frames_kept}
+def inside(x, y, outline):
+    """By angles: going once round the outline, the point turns by an odd number of whole turns."""
+    at = torch.tensor([x, y], dtype=torch.float64)
+    first = outline.double() - at
+    second = first.roll(-1, dims=0)
+    turn = torch.atan2(
+        first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0], einsum(first, second, "n xy, n xy -> n")
+    )
+    return round(turn.sum().item() / (2 * torch.pi)) % 2 == 1
+
+
+def over(cut, background):
+    return background + cut[..., 3:] / 255 * (cut[..., :3] - background)
+
+
+ANSWERS = {"propagate": propagate, "frames_kept": frames_kept, "inside": inside, "over": over}
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -68,7 +83,31 @@ def unbounded(now, every, most, given):
     return frames_kept(now, every, 1000, given)
 
 
+def crossings(x, y, outline, closed=True, half_open=True, right_only=True, signed=False):
+    count = 0
+    ends = outline.roll(-1, dims=0).tolist()
+    for (x0, y0), (x1, y1) in list(zip(outline.tolist(), ends))[: None if closed else -1]:
+        meets = (y0 <= y < y1 or y1 <= y < y0) if half_open else y0 != y1 and (y0 <= y <= y1 or y1 <= y <= y0)
+        if meets and (not right_only or x0 + (y - y0) / (y1 - y0) * (x1 - x0) > x):
+            count += (1 if y1 > y0 else -1) if signed else 1
+    return count
+
+
+def shows_through(cut, background):
+    return cut[..., 3:] / 255 * cut[..., :3] + background
+
+
 WRONG = [
+    ("inside", lambda *a: crossings(*a, closed=False) % 2, "goes from the last point to the first"),
+    ("inside", lambda *a: crossings(*a, half_open=False) % 2, "a ray through a corner"),
+    ("inside", lambda *a: crossings(*a, right_only=False) % 2, "edges to the left"),
+    ("inside", lambda *a: crossings(*a, signed=True) != 0, "the non-zero rule"),
+    ("inside", lambda *a: crossings(*a) % 2 == 0, "odd is inside"),
+    ("over", lambda cut, b: over(cut * torch.tensor([1, 1, 1, 255.0]), b), "divide by 255"),
+    ("over", lambda cut, b: cut[..., :3] + b - over(cut, b), "the other way round"),
+    ("over", lambda cut, b: torch.where(cut[..., 3:] > 127, cut[..., :3], b), "with scissors"),
+    ("over", shows_through, "counts only 1 - alpha"),
+    ("over", lambda cut, b: over(cut, b)[..., :2], "expected H W c = (3, 4, 3)"),
     ("propagate", lambda *a: propagate(*a, normalised=False), "counts lengths too"),
     ("propagate", over_q, "softmax over m, not over q"),
     ("propagate", lambda k, x, mask, tau: propagate(k, x, mask, 1 / tau), "divide by the temperature"),

@@ -196,6 +196,49 @@ def test_progress_can_be_silenced(clip, weights, tmp_path, capsys, monkeypatch):
     assert call(capsys, *words, tmp_path / "b")[2] == ""
 
 
+def test_polygons_in_and_cutouts_out(clip, weights, tmp_path, capsys):
+    """An outline in place of a mask, one painted over a mask, one of a later frame; cut-outs of all and of one."""
+    folder, mask = clip
+    words = ["segment", folder, "--weights", weights, "--no-overlay", "--device", "cpu"]
+    triangle, square = "2:3,3 20,3 3,20", "1=5:30,10 40,10 40,20 30,20"
+    status, shown, err = call(
+        capsys, *words, "--polygon", triangle, "--polygon", square, "--cutout", "--out", tmp_path / "a"
+    )
+    assert (
+        (status, err) == (0, "") and "objects 2, 5" in shown and str(tmp_path / "a" / "cutout" / "00000.png") in shown
+    )
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["cutout", "masks"]
+    first, second = (read_mask(tmp_path / "a" / "masks" / f"0000{t}.png").index for t in (0, 1))
+    assert int((first == 2).sum()) == 18 * 19 // 2 and int(first.sum()) == 18 * 19 and (second[10:21, 30:41] == 5).all()
+    with Image.open(tmp_path / "a" / "cutout" / "00001.png") as picture:
+        alpha = np.array(picture)[..., 3]
+    assert picture.mode == "RGBA" and (alpha[11:20, 31:40] == 255).all()
+
+    painted = ["--polygon", "3:40,3 50,3 50,9 40,9", "--polygon", "0:0,0 9,0 9,9"]
+    call(capsys, *words, "--mask", mask, *painted, "--cutout", "3", "--out", tmp_path / "b")
+    painted = read_mask(tmp_path / "b" / "masks" / "00000.png")
+    assert (
+        (painted.index[3:10, 40:51] == 3).all() and painted.index[1, 5] == 0 and painted.palette[:3] == bytes([9, 9, 9])
+    )
+    with Image.open(tmp_path / "b" / "cutout" / "00000.png") as picture:
+        alpha = np.array(picture)[..., 3]
+    assert (alpha[4:9, 41:50] == 255).all() and alpha[25:].max() == 0  # object 7 is not in it
+
+
+def test_a_page_to_draw_on(clip, tmp_path, capsys):
+    folder, mask = clip
+    status, shown, _ = call(
+        capsys, "segment", folder, "--draw", f"2={tmp_path / 'p.html'}", "--polygon", "2=4:1,1 9,1 9,9"
+    )
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert (status, shown.strip()) == (0, str(tmp_path / "p.html")) and "<title>frame 2</title>" in page
+    assert '"polygons": [[4, [[1.0, 1.0], [9.0, 1.0], [9.0, 9.0]]]]' in page
+    assert call(capsys, "segment", folder, "--draw", tmp_path / "q.html", "--mask", mask)[0] == 0
+    assert "for frame 3" in refused(capsys, "segment", folder, "--draw", f"3={tmp_path / 'r.html'}")
+    assert "expected .html" in refused(capsys, "segment", folder, "--draw", tmp_path / "r.png")
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == ["p.html", "q.html"]
+
+
 # -------------------------------------------------------------------------------------------- segment: what it refuses
 
 
@@ -231,6 +274,13 @@ BAD = {
     "too many objects": (lambda folder, mask: many_objects(mask), ["299 objects where 254 are possible"]),
     "mask of no frame": (lambda folder, mask: ["--mask", f"99={mask}"], ["for frame 99", "frames 0 to 2"]),
     "two masks of a frame": (lambda folder, mask: ["--mask", mask], ["two masks for frame 0"]),
+    "mask among the frames": (lambda folder, mask: ["--mask", f"1={folder / 'shot_12.png'}"], ["shot_12.png lies among the 3 frames"]),
+    "polygon unreadable": (lambda folder, mask: ["--polygon", "1:2,3 4"], ["'1:2,3 4' given as a polygon", "expected ID:x,y"]),
+    "polygon outside": (lambda folder, mask: ["--polygon", "1:2,3 4,5 60,5"], ["x = 60, y = 5", "35 x 51"]),
+    "polygon of no frame": (lambda folder, mask: ["--polygon", "3=1:2,3 4,5 6,5"], ["polygon is for frame 3", "frames 0 to 2"]),
+    "all taken away": (lambda folder, mask: ["--polygon", "0:0,0 51,0 51,35 0,35"], ["mask of frame 0 holds no object"]),
+    "cut-out of no object": (lambda folder, mask: ["--cutout", "4"], ["cut-out of object 4", "the masks hold 3, 7"]),
+    "cut-out of a name": (lambda folder, mask: ["--cutout", "bear"], ["'bear' given, expected object ids"]),
     "network unknown": (lambda folder, mask: ["--network", "stcn-huge"], ["no network is called 'stcn-huge'", ".safetensors"]),
     "option unknown": (lambda folder, mask: ["--memory-evry=2"], ["--memory-evry", "did you mean --memory-every"]),
     "option out of range": (lambda folder, mask: ["--memory-every", "0"], ["'0' given", "at least 1"]),

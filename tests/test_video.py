@@ -149,6 +149,16 @@ def test_folder_refusals(tmp_path):
     refuse(cut, "cannot read image", "1.png")
 
 
+def test_a_stray_mask_among_frames_is_refused(tmp_path):
+    folder = save_folder(tmp_path / "clip", frames_of(4), ["f1.png", "f2.png", "f10.png", "mask.png"])
+    with pytest.raises(InputError, match="holds 3 images with numbers in their names and mask.png without"):
+        open_video(folder)
+    (folder / "mask.png").rename(folder / "f11.png")
+    assert len(open_video(folder)) == 4
+    save_folder(tmp_path / "words", frames_of(2), ["start.png", "end2.png"])
+    assert len(open_video(tmp_path / "words")) == 2  # too few to say what is odd
+
+
 # ---- GIF
 
 
@@ -527,6 +537,35 @@ def test_mask_refusals(tmp_path):
     write_mask(tmp_path / "void.png", torch.from_numpy(index) * 255)
     refuse("void.png", "holds no object", "255 is void in a palette mask")
     assert read_mask(tmp_path / "none.png", empty_ok=True).ids == ()
+
+
+def test_black_and_one_colour_is_one_object(tmp_path):
+    """What a paint program saves: red on black, white on nothing; which of two colours is background is not guessed."""
+    drawn = some_mask((1,)).numpy()
+    black, red, white = np.zeros((H, W, 3), np.uint8), np.array([200, 0, 0], np.uint8), np.uint8(255)
+    layers = np.concatenate([black + white, drawn[..., None] * white], axis=-1)
+    pictures = {
+        "red.png": drawn[..., None] * red,
+        "opaque.png": np.concatenate([drawn[..., None] * red, black[..., :1] + white], axis=-1),
+        "nothing.png": layers,
+        "grey.png": layers[..., 2:],  # grey and alpha
+    }
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(tmp_path / name)
+        mask = read_mask(tmp_path / name)
+        assert np.array_equal(mask.index.numpy(), drawn) and mask.ids == (1,) and mask.palette is None
+    refused = {
+        "two.png": (np.where(drawn[..., None] > 0, red, np.array([0, 0, 9], np.uint8)), "RGB with 2 colours"),
+        "soft.png": (layers // 2, "RGBA with 2 colours"),
+        "ink.png": (layers * np.array([0, 0, 0, 1], np.uint8), "RGBA with 2 colours"),
+        "full.png": (black + red, "RGB with 1 colours"),
+    }
+    for name, (picture, message) in refused.items():
+        Image.fromarray(picture).save(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name} is {message} .*black and one colour would be one object"):
+            read_mask(tmp_path / name)
+    Image.fromarray(black).save(tmp_path / "black.png")
+    assert read_mask(tmp_path / "black.png", empty_ok=True).ids == ()
 
 
 def test_real_masks_round_trip(tmp_path):

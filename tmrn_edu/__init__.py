@@ -23,13 +23,14 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `tmrn-edu --help` answers at once and Ctrl-C is heard from the start: torch alone takes seconds.
 _HOME = {
-    "InputError": "errors",
+    "InputError": "errors", "VideoSession": "correcting", "cutout": "data.cutouts",
     "Look": "looking", "Segmentation": "segmenter", "Segmenter": "segmenter", "look": "looking", "segment": "segmenter",
     "export": "weights", "load_imagenet": "imagenet", "load_official": "official", "list_networks": "weights", "load": "weights",
 }  # fmt: skip
 _FILES = (
-    "check", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "folding", "imagenet", "inference", "looking", "losses", "masks",
-    "memory", "metrics", "networks", "official", "segmenter", "train", "training", "viz", "weights",
+    "ablation", "attributes", "bootstrap", "check", "compare", "data", "decoder", "encoders", "errors", "evaluate", "evaluate_clips", "folding",
+    "imagenet", "inference", "looking", "losses", "masks", "memory", "metrics", "networks", "official", "runs", "segmenter", "splits", "submission",
+    "tables", "train", "training", "viz", "weights",
 )  # fmt: skip
 __all__ = sorted([*_HOME, *_FILES])
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:  # the same for editors and type checkers, which do not run `_
         viz,
         weights,
     )
+    from tmrn_edu.correcting import VideoSession  # noqa: F401
+    from tmrn_edu.data.cutouts import cutout  # noqa: F401
     from tmrn_edu.errors import InputError  # noqa: F401
     from tmrn_edu.imagenet import load_imagenet  # noqa: F401
     from tmrn_edu.looking import Look, look  # noqa: F401

@@ -76,10 +76,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     _add_tour(commands)
+    _add_gallery(commands)
     _add_segment(commands)
     _add_evaluate(commands)
     _add_train(commands, argv[1:] if argv[:1] == ["train"] else None)
     _add_data(commands)
+    _add_compare(commands)
+    _add_figure(commands)
     _add_networks(commands)
     if argv and argv[0] in commands.choices:
         _check_options(commands.choices[argv[0]], argv[1:])
@@ -87,6 +90,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if arguments.command == "evaluate" and arguments.weights and not arguments.network:
         commands.choices["evaluate"].error(
             "--weights are given without --network, expected --network stm, stcn ... with it"
+        )
+    if arguments.command == "segment" and not (arguments.mask or arguments.polygon or arguments.draw):
+        commands.choices["segment"].error(
+            'one of these is required: --mask PNG, --polygon "ID:x,y x,y x,y" (--draw PAGE.html helps to draw one)'
         )
     if arguments.command == "segment" and arguments.network is arguments.weights is None:
         arguments.network = NETWORK
@@ -142,6 +149,14 @@ def _number(text: str) -> float:
     return number
 
 
+def _ids(text: str) -> tuple[int, ...]:
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} given, expected object ids such as 1,3, or none (then put the video first)"
+        )
+    return tuple(int(part) for part in text.split(","))
+
+
 def _yes_or_no(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} given, expected true or false")
@@ -189,23 +204,66 @@ def _add_tour(commands):
     add("--overwrite", action="store_true", help="replace masks and pictures that are not from a tour, too")
 
 
+def _add_gallery(commands):
+    examples = (
+        "  tmrn-edu gallery --out out/gallery\n"
+        "  tmrn-edu gallery --out out/mine --clip hard:7 --clip medium:3 --network stcn-tiny --network tmrn-stcn-tiny"
+    )
+    does = "write pages to point at pixels in, on several clips and networks, for a course page"
+    add = _command(commands, "gallery", does, examples).add_argument
+    add("--out", default="out/gallery", metavar="DIR", help="where index.html and the pages go (%(default)s)")
+    clip = "a synthetic clip by level and seed, a page each (with --network; without both: a chosen set of pages)"
+    add("--clip", action="append", default=[], type=_clip, metavar="LEVEL:SEED", help=clip)
+    network = "a shipped network or weights of tmrn-edu train to show on the clips; again for more, the first two side by side"
+    add("--network", action="append", default=[], metavar="NAME|FILE", help=network)
+    add("--overwrite", action="store_true", help="replace pages that DIR already holds")
+
+
+def _clip(text: str) -> tuple[str, int]:
+    level, colon, seed = text.partition(":")
+    if not colon or not level or not seed.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected LEVEL:SEED such as hard:7")
+    return level, int(seed)
+
+
 def _add_segment(commands):
     examples = (
         "  tmrn-edu segment frames/ --mask first.png --out out/mine\n"
-        "  tmrn-edu segment clip.mp4 --mask first.png --mask 30=late.png --max-frames 8 --device cuda"
+        "  tmrn-edu segment clip.mp4 --draw outline.html                 a page to draw on, which says --polygon ...\n"
+        '  tmrn-edu segment clip.mp4 --polygon "1:120,40 190,52 171,140" --cutout\n'
+        "  tmrn-edu segment clip.mp4 --mask first.png --mask 30=fixed.png --max-frames 8 --device cuda --overwrite"
     )
     epilog = (
         "DIR gets, when all is done, masks/00000.png ..., one palette PNG per frame with the ids of the given mask, and\n"
-        "overlay.mp4. The networks called mobile are for real video; the tiny ones were trained on synthetic clips alone and\n"
+        "overlay.mp4, at the video's frames per second; a folder of frames has none, and gets 24.\n\n"
+        "Look at overlay.mp4. Where a mask goes wrong, correct one frame there (in a paint program, in notebook 09 by a few\n"
+        "clicks, or with --mask 30=out/mine/masks/00030.png --draw 30=PAGE.html) and give it too, as --mask 30=fixed.png:\n"
+        "frames before 30 come out as before, those after it follow the correction.\n\n"
+        "Points of a polygon are x,y in pixels as an image viewer shows them: x to the right, y down, 0,0 the upper left one.\n"
+        "Several polygons of one object are filled together by the even-odd rule, so one inside another is a hole; object 0 takes\n"
+        "away from the mask.\n\n"
+        "The networks called mobile are for real video; the tiny ones were trained on synthetic clips alone and\n"
         f"are to learn from. {EPILOG}"
     )
     command = _command(commands, "segment", "segment a video, given the mask of its first frame", examples, epilog)
     add = command.add_argument
     add("video", metavar="VIDEO|FOLDER", help="a video file, a GIF, or a folder of JPEG or PNG frames")
     mask = (
-        "mask of the first frame: palette or grey PNG of object ids; again as N=PNG for objects that enter in frame N"
+        "mask of the first frame: palette or grey PNG of object ids; again as N=PNG for objects that enter in frame N, or to "
+        "correct those that are there from frame N on"
     )
-    add("--mask", action="append", required=True, metavar="PNG", help=mask)
+    add("--mask", action="append", default=[], metavar="PNG", help=mask)
+    polygon = (
+        "outline of object ID in the first frame, in place of a mask or painted over it; again as N=ID:... for frame N"
+    )
+    add("--polygon", action="append", default=[], metavar='"ID:x,y x,y ..."', help=polygon)
+    page = (
+        "do not segment: write a page to outline objects on in a browser, with the first frame (or frame N: N=PAGE.html) and "
+        "what --mask and --polygon say of it; the page shows the --polygon words"
+    )
+    add("--draw", metavar="PAGE.html", help=page)
+    cutouts = "also write cutout/00000.png ..., the objects (or those with the given ids) on nothing, with soft alpha"
+    add("--cutout", nargs="?", const=True, default=False, type=_ids, metavar="ID,ID", help=cutouts)
     add("--network", metavar="NAME", help=f"a shipped network, see tmrn-edu networks ({NETWORK}), or {OFFICIAL}")
     add("--weights", metavar="FILE", help=WEIGHTS)
     add("--out", default="out/segment", metavar="DIR", help="folder for the results (%(default)s)")
@@ -225,21 +283,34 @@ def _add_segment(commands):
 def _add_evaluate(commands):
     examples = (
         f"  tmrn-edu evaluate --dataset davis2017 --data DAVIS --network {NETWORK} --json scores.json\n"
-        "  tmrn-edu evaluate --dataset davis2016 --data DAVIS --results out/masks --sequences bear,camel"
+        "  tmrn-edu evaluate --dataset davis2016 --data DAVIS --results out/masks --sequences bear,camel\n"
+        "  tmrn-edu evaluate --dataset davis2017 --data DAVIS --split test-dev --network NAME --masks-out out/dev --submission dev.zip\n"
+        "  tmrn-edu evaluate --dataset youtubevos2019 --data YouTube --network NAME --masks-out out/yv --resume --submission yv.zip"
     )
-    command = _command(commands, "evaluate", "score a network, or masks in a folder, on DAVIS", examples)
+    epilog = f"docs/evaluation.md says how every benchmark is laid out, scored and submitted.\n{EPILOG}"
+    does = "score a network, or masks made earlier, on DAVIS or YouTube-VOS, or zip them for the server"
+    command = _command(commands, "evaluate", does, examples, epilog)
     add = command.add_argument
-    add("--dataset", required=True, metavar="NAME", help="davis2016 (objects merged) or davis2017")
-    add("--data", required=True, metavar="ROOT", help="folder with ImageSets, JPEGImages and Annotations")
-    add("--split", default="val", metavar="S", help="name of a list in ImageSets (%(default)s)")
+    datasets = "davis2016 (objects merged), davis2017, youtubevos2018 or youtubevos2019"
+    add("--dataset", required=True, metavar="NAME", help=datasets)
+    root = (
+        "DAVIS: folder with ImageSets, JPEGImages and Annotations; YouTube-VOS: folder with valid, and valid_all_frames"
+    )
+    add("--data", required=True, metavar="ROOT", help=root)
+    split = "DAVIS: name of a list in ImageSets (val), YouTube-VOS: name of a folder (valid)"
+    add("--split", metavar="S", help=split)
     add("--sequences", metavar="A,B", help="only these sequences")
     method = command.add_mutually_exclusive_group(required=True).add_argument
     method(
         "--network", metavar="NAME|FILE", help=f"a shipped network, weights that tmrn-edu train wrote, or {OFFICIAL}"
     )
-    method("--results", metavar="DIR", help="masks made earlier: DIR/SEQUENCE/00000.png ...")
+    method("--results", metavar="DIR|ZIP", help="masks made earlier: DIR/SEQUENCE/00000.png ..., or a submission's zip")
     add("--weights", metavar="FILE", help=WEIGHTS)
     add("--masks-out", metavar="DIR", help="also write the network's masks, to be used as --results")
+    add("--resume", action="store_true", help="go on with the run in --masks-out DIR after its last complete sequence")
+    add("--submission", metavar="FILE.zip", help="also zip the masks for the server, when they fit its rules")
+    seen = "meta.json of YouTube-VOS' training split: its categories are the seen ones (the 65 published ones)"
+    add("--train-meta", metavar="FILE", help=seen)
     add("--json", metavar="FILE", help="also write the scores as JSON")
     _add_rules(add)
     add("--short-side", type=_whole(0), metavar="N", help="as in tmrn-edu segment")
@@ -312,6 +383,82 @@ def _add_data(commands):
     get = _command(actions, "get", does, "  tmrn-edu data get davis2017 --out data").add_argument
     get("name", metavar="NAME", help="davis2017, for example; a wrong name lists them")
     get("--out", default="data", metavar="DIR", help="folder that the data set goes into (%(default)s)")
+
+
+def _add_compare(commands):
+    examples = (
+        "  tmrn-edu compare stcn.json tmrn-stcn.json --per attribute\n"
+        "  tmrn-edu compare STCN=a.json STCN+TMRN=b.json XMem=c.json XMem+TMRN=d.json --pair STCN=STCN+TMRN XMem=XMem+TMRN "
+        "--out table.tex"
+    )
+    does = "make tables of scores: Markdown, LaTeX or CSV, with differences and their bootstrap intervals"
+    add = _command(commands, "compare", does, examples).add_argument
+    run = "scores that tmrn-edu evaluate --json wrote; without a NAME called as the file is"
+    add("runs", nargs="+", metavar="RUN", help=f"FILE or NAME=FILE: {run}")
+    add("--baseline", metavar="NAME", help="the run that differences are to (the first)")
+    pair = "names of two runs, a network and the same with TMRN: a row each with both and the difference, in place of --baseline"
+    add("--pair", nargs="+", action="extend", default=[], type=_pair_of_runs, metavar="BASELINE=TMRN", help=pair)
+    per = "also a row for each sequence, each attribute of sequences, or each object"
+    add("--per", choices=("sequence", "attribute", "object"), help=per)
+    attributes = "attributes of the sequences, in place of the runs' own: JSON {sequence: [attribute, ...]} or CSV lines sequence,attribute,..."
+    add("--attributes", metavar="FILE", help=attributes)
+    shapes = "markdown, latex (booktabs) or csv (tidy: a line per number); what the suffix of --out says, else markdown"
+    add("--format", choices=("markdown", "latex", "csv"), help=shapes)
+    add("--out", metavar="FILE", help="write the tables there (.md, .tex, .csv), not to the screen")
+
+
+def _pair_of_runs(text: str) -> tuple[str, str]:
+    first, _, second = text.partition("=")
+    if not (first and second):
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected BASELINE=TMRN such as stcn=tmrn-stcn")
+    return first, second
+
+
+def _add_figure(commands):
+    examples = (
+        "  tmrn-edu figure frames/ --masks STCN=out/stcn STCN+TMRN=out/tmrn --truth truth/ --out figure.pdf\n"
+        "  tmrn-edu figure frames/ --masks STCN=out/stcn --columns 0,10,20 --box 20=40,60,80,100 --out figure.png\n"
+        "  tmrn-edu figure clip.mp4 --masks STCN=out/stcn STCN+TMRN=out/tmrn --out side_by_side.mp4"
+    )
+    does = "put the masks of several methods side by side, as a figure or a video"
+    add = _command(commands, "figure", does, examples).add_argument
+    add("frames", metavar="FRAMES", help="the video that was segmented: a file, or a folder of JPEG or PNG frames")
+    masks = (
+        "a method's name and its masks of this video, as tmrn-edu segment or evaluate wrote them; a row or panel each"
+    )
+    add("--masks", nargs="+", action="extend", required=True, type=_named, metavar="NAME=DIR", help=masks)
+    truth = "the true masks: their own row or panel; boxes and J are by them"
+    add("--truth", metavar="DIR", help=truth)
+    columns = "frames of the figure, or how many to choose where the methods differ most (5, or the frames of --box)"
+    add("--columns", type=_columns, metavar="A,B|N", help=columns)
+    box = "a box drawn by hand, in pixels from the upper left corner, in place of those that are found; may be repeated"
+    add("--box", action="append", default=[], type=_box, metavar="FRAME=y,x,h,w", help=box)
+    add("--no-boxes", action="store_true", help="draw no boxes")
+    add("--show-j", action="store_true", help="write the J of every panel into its corner")
+    add("--fps", type=_number, metavar="X", help="frames per second of a video (those of FRAMES; 24 for a folder)")
+    out = "figure as .png, .pdf or .svg; video with names and running J as .mp4, .mov or .mkv"
+    add("--out", required=True, metavar="FILE", help=out)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not (name and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected NAME=DIR such as STCN=out/stcn")
+    return name, folder
+
+
+def _columns(text: str) -> int | tuple[int, ...]:
+    if "," in text:
+        return tuple(_whole(0)(part) for part in text.split(",") if part)
+    return _whole(1)(text)
+
+
+def _box(text: str) -> tuple[int, tuple[int, ...]]:
+    frame, _, place = text.partition("=")
+    numbers = place.split(",")
+    if not (len(numbers) == 4 and all(part.isdecimal() for part in (frame, *numbers))):
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected FRAME=y,x,height,width such as 20=40,60,80,100")
+    return int(frame), tuple(map(int, numbers))
 
 
 def _add_networks(commands):

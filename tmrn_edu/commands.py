@@ -5,18 +5,26 @@
 
 import json
 from argparse import Namespace
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from tmrn_edu.compare import compare_runs
 from tmrn_edu.courses import RUNS, SCORES, find_recipe, is_first_process, run_recipe
 from tmrn_edu.data.check_files import check
 from tmrn_edu.data.download import get
+from tmrn_edu.data.files import atomic_path
+from tmrn_edu.data.polygons import parse_polygon
+from tmrn_edu.data.video import open_video
+from tmrn_edu.data.video_writer import CONTAINERS
 from tmrn_edu.errors import InputError
 from tmrn_edu.evaluate import evaluate, write_json
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official
-from tmrn_edu.segment_video import MASKS, OVERLAY, segment_video
+from tmrn_edu.runs import read_attributes, read_run
+from tmrn_edu.segment_video import CUTOUT, MASKS, OVERLAY, read_given_mask, segment_video
+from tmrn_edu.tables import render
 from tmrn_edu.train import show_progress
 from tmrn_edu.training.run_folder import METRICS, RUN
 from tmrn_edu.weights import is_export, list_networks, load
@@ -31,8 +39,26 @@ def run_tour(arguments: Namespace) -> None:
     print(f"open {done.out / tour.REPORT} in a browser: it explains what is seen, and lets you click pixels")
 
 
+def run_gallery(arguments: Namespace) -> None:
+    """`tmrn-edu gallery`"""
+    from tmrn_edu import gallery  # here: matplotlib, as above
+
+    exhibits = gallery.EXHIBITS
+    if arguments.clip or arguments.network:
+        if not (arguments.clip and arguments.network):
+            given, missing = ("--clip", "--network") if arguments.clip else ("--network", "--clip")
+            raise InputError(f"{given} was given without {missing}, expected both, or neither for the chosen pages")
+        exhibits = gallery.custom(arguments.clip, arguments.network)
+    pages = gallery.gallery(arguments.out, exhibits, arguments.overwrite, progress=show_progress())
+    for path in pages:
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
 def run_segment(arguments: Namespace) -> None:
     """`tmrn-edu segment`"""
+    if arguments.draw:
+        print(write_drawing_page(arguments))
+        return
     device = find_device(arguments.device)
     done = segment_video(
         find_network(arguments.network, arguments.weights),
@@ -47,6 +73,8 @@ def run_segment(arguments: Namespace) -> None:
         with_overlay=not arguments.no_overlay,
         overwrite=arguments.overwrite,
         progress=show_progress(),
+        polygons=polygons_by_frame(arguments.polygon),
+        cutouts=arguments.cutout,
     )
     height, width = done.size
     objects = f"object{'s' if len(done.object_ids) > 1 else ''} {', '.join(map(str, done.object_ids))}"
@@ -57,32 +85,48 @@ def run_segment(arguments: Namespace) -> None:
     print(done.out / MASKS / "00000.png", "...", f"{done.frames - 1:05d}.png")
     if not arguments.no_overlay:
         print(done.out / OVERLAY)
+    if arguments.cutout:
+        print(done.out / CUTOUT / "00000.png", "...", f"{done.frames - 1:05d}.png")
 
 
 def run_evaluate(arguments: Namespace) -> None:
     """`tmrn-edu evaluate`"""
     if arguments.json and Path(arguments.json).is_dir():
         raise InputError(f"cannot write {arguments.json}: it is a folder, expected the name of a file")
-    done = evaluate(
-        arguments.dataset,
-        arguments.data,
-        split=arguments.split,
-        sequences=None if arguments.sequences is None else [name for name in arguments.sequences.split(",") if name],
-        network=arguments.network
-        if arguments.network not in OFFICIAL_NETWORKS and not arguments.weights
-        else find_network(arguments.network, arguments.weights),
-        results=arguments.results,
-        device=find_device(arguments.device) if arguments.network else None,
-        memory_every=arguments.memory_every,
-        short_side=arguments.short_side,
-        precision=arguments.precision,
-        masks_out=arguments.masks_out,
-        progress=show_progress(),
-    )
+    sequences = arguments.sequences and [name for name in arguments.sequences.split(",") if name]
+    network = arguments.network
+    if network in OFFICIAL_NETWORKS or arguments.weights:
+        network = find_network(network, arguments.weights)
+    try:
+        done = evaluate(
+            arguments.dataset,
+            arguments.data,
+            split=arguments.split,
+            sequences=sequences,
+            network=network,
+            results=arguments.results,
+            device=find_device(arguments.device) if arguments.network else None,
+            memory_every=arguments.memory_every,
+            short_side=arguments.short_side,
+            precision=arguments.precision,
+            masks_out=arguments.masks_out,
+            resume=arguments.resume,
+            submission=arguments.submission,
+            train_meta=arguments.train_meta,
+            progress=show_progress(),
+        )
+    except KeyboardInterrupt as stop:
+        if not arguments.masks_out:
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; the same command with --resume goes on in {arguments.masks_out}"
+        ) from stop
     print(done.table())
     if arguments.json:
         write_json(arguments.json, done)
-        print(arguments.json)
+    for path in (arguments.json, arguments.submission):
+        if path:
+            print(path)
 
 
 def run_train(arguments: Namespace) -> None:
@@ -121,6 +165,64 @@ def run_data(arguments: Namespace) -> int:
     report = check(arguments.root, full=arguments.full, progress=show_progress())
     print(report.text())
     return 0 if report.ok else 2
+
+
+def run_compare(arguments: Namespace) -> None:
+    """`tmrn-edu compare`"""
+    if arguments.attributes and arguments.per != "attribute":
+        raise InputError(f"--attributes {arguments.attributes} is for --per attribute, got --per {arguments.per}")
+    suffix = Path(arguments.out).suffix.lower() if arguments.out else ".md"
+    style = arguments.format or {".md": "markdown", ".tex": "latex", ".csv": "csv"}.get(suffix)
+    if style is None:
+        raise InputError(f"{arguments.out} ends in {suffix!r}, expected .md, .tex, .csv, or --format with it")
+    runs = [read_run(text) for text in arguments.runs]
+    attributes = read_attributes(arguments.attributes) if arguments.attributes else None
+    text = render(compare_runs(runs, arguments.baseline, arguments.pair, arguments.per, attributes), style)
+    if not arguments.out:
+        print(text, end="")
+        return
+    with atomic_path(Path(arguments.out)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(arguments.out)
+
+
+def run_figure(arguments: Namespace) -> None:
+    """`tmrn-edu figure`: a video where the name of the file says so, else a figure."""
+    from tmrn_edu.viz import comparison, films  # here: matplotlib, as above
+
+    comparison.check_suffix(arguments.out, (*comparison.FIGURES, *CONTAINERS))
+    masks = by_first(arguments.masks)
+    several = [name for name, folders in masks.items() if len(folders) > 1]
+    if several:
+        raise InputError(
+            f"two methods are called {several[0]}: {' and '.join(masks[several[0]])}; expected a name each"
+        )
+    compared = arguments.frames, {name: folders[0] for name, folders in masks.items()}, arguments.truth
+    for_figures = (arguments.columns, arguments.box or None, arguments.no_boxes or None, arguments.show_j or None)
+    if Path(arguments.out).suffix.lower() in CONTAINERS:
+        if any(given is not None for given in for_figures):
+            raise InputError(f"{arguments.out} is a video, --columns, --box, --no-boxes and --show-j are for figures")
+        done = films.write_comparison_video(arguments.out, *compared, fps=arguments.fps, progress=show_progress())
+        print("".join(f"{name}: mean J {value:.3f}\n" for name, value in done.items()), end="")
+    else:
+        if arguments.fps is not None:
+            raise InputError(f"{arguments.out} is a figure, --fps is for videos ({', '.join(CONTAINERS)})")
+        if arguments.show_j and arguments.truth is None:
+            raise InputError("--show-j was given without --truth, expected the true masks with it")
+        if arguments.box and arguments.no_boxes:
+            raise InputError("--box and --no-boxes were given, expected one of them")
+        boxes = by_first(arguments.box) or ("auto" if not arguments.no_boxes else None)
+        figure = comparison.qualitative_figure(*compared, arguments.columns, boxes, show_J=arguments.show_j)
+        comparison.save_figure(arguments.out, figure)
+    print(arguments.out)
+
+
+def by_first(pairs: list[tuple]) -> dict:
+    """[(a, 1), (b, 2), (a, 3)] -> {a: [1, 3], b: [2]}"""
+    found = {}
+    for first, second in pairs:
+        found.setdefault(first, []).append(second)
+    return found
 
 
 def run_networks(arguments: Namespace) -> None:
@@ -199,3 +301,31 @@ def masks_by_frame(words: list[str]) -> dict[int, str]:
             )
         masks[index] = path
     return masks
+
+
+def polygons_by_frame(words: list[str]) -> dict[int, dict[int, list]]:
+    """["1:0,0 9,0 9,9", "30=2:..."] -> {0: {1: [outline]}, 30: {2: [outline]}}. Raises InputError for what is no polygon."""
+    polygons = {}
+    for word in words:
+        frame, name, outline = parse_polygon(word)
+        polygons.setdefault(frame, {}).setdefault(name, []).append(outline)
+    return polygons
+
+
+def write_drawing_page(arguments: Namespace) -> str:
+    """`tmrn-edu segment --draw`: a page with one frame, its mask and polygons if there are any; returns the page's name."""
+    from tmrn_edu.viz.drawing import drawing_html
+
+    ((frame, path),) = masks_by_frame([arguments.draw]).items()
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"cannot write {path}: its name ends in '{Path(path).suffix}', expected .html")
+    masks, polygons = masks_by_frame(arguments.mask), polygons_by_frame(arguments.polygon).get(frame)
+    with open_video(arguments.video) as video:
+        if not 0 <= frame < len(video):
+            raise InputError(f"{path} is for frame {frame}, {video.path} has frames 0 to {len(video) - 1}")
+        mask = read_given_mask(video, frame, masks[frame]).index if frame in masks else None
+        page = drawing_html(next(islice(iter(video), frame, None)), polygons, mask, index=frame)
+    head = f'<!doctype html>\n<meta charset="utf-8">\n<title>frame {frame}</title>\n'
+    with atomic_path(path) as temporary:
+        temporary.write_text(head + page, encoding="utf-8")
+    return path

@@ -4,6 +4,7 @@ A file's metadata says which network, which preset and which reader with which s
 Beside every shipped `weights/NAME.safetensors` lies `weights/NAME.json`: command, seed, minutes, scores, licence.
 """
 
+import difflib
 import json
 import os
 from dataclasses import dataclass
@@ -96,8 +97,10 @@ def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
     if str(name) in names:  # also when a run's folder of that name lies here
         path = _folder() / f"{name}.safetensors"
     elif path.suffix != ".safetensors" and not path.is_file():
+        near = difflib.get_close_matches(str(name), names, n=2, cutoff=0.5)
+        meant = f", did you mean {' or '.join(near)}?" if near else ";"
         raise InputError(
-            f"no network is called {str(name)!r}; there are {', '.join(names)}, or give a .safetensors file"
+            f"no network is called {str(name)!r}{meant} there are {', '.join(names)}, or give a .safetensors file"
         )
     state, metadata = _read(path)
     kind, preset, *rest = json.loads(metadata["network"])  # files of version 0.1 have no settings

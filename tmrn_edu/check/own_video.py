@@ -1,11 +1,116 @@
-"""Checkers of notebook 09: masks carried along by keys alone, and which frames a bounded memory keeps."""
+"""Checkers of notebook 09: inside an outline or not, masks carried along by keys, frames a bounded memory keeps, one picture over another."""
 
 import torch
-from einops import einsum, reduce
+from einops import einsum, rearrange, reduce
 from torch import Tensor
 
 from tmrn_edu.check.trial import random_tensors, trial
 from tmrn_edu.memory.working import MemoryFrame, WorkingMemory
+
+
+def _crossings(
+    x: float, y: float, outline: Tensor, closed: bool = True, half_open: bool = True, right_only: bool = True
+) -> list[int]:
+    """The edges that a ray from (x, y) to the right crosses, each as +1 where it runs down the picture, as -1 where it runs up."""
+    points = outline.tolist()
+    crossed = []
+    for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]] if closed else points[1:], strict=False):
+        between = (y0 <= y) != (y1 <= y) if half_open else min(y0, y1) <= y <= max(y0, y1) and y0 != y1
+        if between and (not right_only or x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)):
+            crossed.append(1 if y1 > y0 else -1)
+    return crossed
+
+
+def inside(function) -> bool:
+    """`function(x, y, outline)` says whether a point lies inside an outline `n 2`, points (x, y), by the even-odd rule; not for points on it."""
+
+    def odd(x, y, outline, **rules):
+        return len(_crossings(x, y, outline, **rules)) % 2
+
+    star = torch.tensor([[6.0, 0.0], [10.0, 12.0], [0.0, 4.0], [12.0, 4.0], [2.0, 12.0]])
+    kite = torch.tensor([[0.0, 4.0], [5.0, 0.0], [9.0, 4.0], [5.0, 8.0]])
+    bay = torch.tensor([[0.0, 0.0], [8.0, 0.0], [8.0, 8.0], [4.0, 2.0], [0.0, 8.0]])
+    spots = [
+        (6.0, 2.0, star),
+        (6.0, 7.0, star),
+        (3.0, 5.0, star),
+        (11.0, 9.0, star),
+        (5.0, 4.0, kite),
+        (1.0, 1.0, kite),
+        (-2.0, 4.0, kite),
+    ]
+    spots += [
+        (4.0, 5.0, bay),
+        (1.0, 5.0, bay),
+        (1.0, 2.0, bay),
+        (7.0, 1.0, bay),
+        (-1.0, 5.0, bay),
+        (10.0, 4.0, kite),
+        (3.0, 3.0, kite),
+    ]
+    return trial(
+        lambda *case: float(function(*case)),
+        lambda *case: float(odd(*case)),
+        spots,
+        passed="an odd number of crossings is inside",
+        mistakes=[
+            (
+                lambda *case: float(odd(*case, closed=False)),
+                "an outline is closed: the last edge goes from the last point to the first",
+            ),
+            (
+                lambda *case: float(odd(*case, half_open=False)),
+                "a ray through a corner meets two edges, and must count one of them: let an edge have its upper end but not its lower one",
+            ),
+            (
+                lambda *case: float(odd(*case, right_only=False)),
+                "edges to the left of the point are counted too: only those that the ray to the right meets",
+            ),
+            (
+                lambda *case: float(sum(_crossings(*case)) != 0),
+                "that is the non-zero rule, which counts the middle of a star as inside: even or odd alone decides",
+            ),
+            (lambda *case: float(not odd(*case)), "it is the other way round: odd is inside"),
+        ],
+    )
+
+
+def over(function) -> bool:
+    """`function(cut, background)` lays a cut-out `H W 4` over a background `H W 3`, all values in 0..255 -> `H W 3`."""
+
+    def blend(cut, background, alpha):
+        alpha = rearrange(alpha, "H W -> H W 1")
+        return alpha * cut[..., :3] + (1 - alpha) * background
+
+    def case(seed, size):
+        cut, background = random_tensors((*size, 4), (*size, 3), seed=seed)
+        return 255 * cut.sigmoid(), 255 * background.sigmoid()
+
+    return trial(
+        function,
+        lambda cut, background: blend(cut, background, cut[..., 3] / 255),
+        [case(0, (3, 4)), case(1, (5, 2))],
+        axes="H W c",
+        passed="alpha of the one, the rest of the other",
+        mistakes=[
+            (
+                lambda cut, background: blend(cut, background, cut[..., 3]),
+                "alpha goes from 0 to 255 here: divide by 255",
+            ),
+            (
+                lambda cut, background: blend(cut, background, 1 - cut[..., 3] / 255),
+                "the other way round: where alpha is 255 the object is seen",
+            ),
+            (
+                lambda cut, background: blend(cut, background, (cut[..., 3] > 127).float()),
+                "that cuts with scissors: use alpha itself, not whether it is large",
+            ),
+            (
+                lambda cut, background: rearrange(cut[..., 3] / 255, "H W -> H W 1") * cut[..., :3] + background,
+                "the background shows through: it counts only 1 - alpha",
+            ),
+        ],
+    )
 
 
 def _cosine(memory_key: Tensor, query_key: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ Which number of a file means what:
     grey image, only 0 and 255  one object: 255 is read as id 1 (drawn masks; DAVIS 2016 ships its masks like this)
     grey image, small labels    as a palette image: pixel value = object id, 255 void
     1-bit image                 1 (white) is object 1
-    RGB, RGBA, 16-bit, JPEG     refused: labels are numbers, and colours or blurred edges do not say which
+    RGB, black and one colour   one object: the colour is object 1, black or transparent is background
+    other RGB, 16-bit, JPEG     refused: labels are numbers, and colours or blurred edges do not say which
 
 The rules are ours; the palette and the meaning of 255 are those of DAVIS (Pont-Tuset et al. 2017).
 """
@@ -58,8 +59,8 @@ def read_mask(path: str | os.PathLike, empty_ok: bool = False) -> Mask:
 
     Returns a `Mask` at the file's size, ids and palette untouched, so that `write_mask(path, mask.index, mask.palette)`
     gives the same picture back. `empty_ok=True` accepts a mask without objects, as ground truth has where the object
-    has left the frame. Raises `InputError` (file, what came, what was expected) for a missing or damaged file, an RGB,
-    16-bit or JPEG image, blurred (anti-aliased) edges, more than 254 objects, and a mask without objects.
+    has left the frame. Raises `InputError` (file, what came, what was expected) for a missing or damaged file, a 16-bit or
+    JPEG image, an RGB one of other colours than black and one more, blurred (anti-aliased) edges, more than 254 objects, and a mask without objects.
     """
     path = Path(path)
     if not path.exists():
@@ -74,6 +75,8 @@ def read_mask(path: str | os.PathLike, empty_ok: bool = False) -> Mask:
     except DAMAGED as error:
         raise InputError(f"cannot read mask {path}: {reason(error)}; expected a palette or grey PNG") from error
 
+    if image.mode in ("RGB", "RGBA", "LA"):
+        image = _one_colour(image, format_) or image
     values = np.array(image)
     _check_mode(path, image.mode, format_, values)
     if image.mode == "P":
@@ -138,8 +141,25 @@ def _check_mode(path, mode, format_, values):
     if len(colours) > MAX_OBJECTS + 2:
         hint = "too many for labels: it looks like a photo or has anti-aliased edges"
     else:
-        hint = "save it as a palette PNG without anti-aliasing"
+        hint = "black and one colour would be one object; for several, save a palette PNG without anti-aliasing"
     raise InputError(f"mask {path} is {mode} with {len(colours)} colours ({hint}); {expected}")
+
+
+def _one_colour(image, format_):
+    """Black (or nothing) and one colour, as 1-bit image; None for all others. Which is background is sure only where one is black."""
+    if format_ in ("JPEG", "MPO"):
+        return None
+    values = np.array(image.convert("RGBA"))
+    alpha = values[..., 3:]
+    shown = np.where(alpha == 0, 0, values[..., :3])
+    colours = [colour for colour in np.unique(rearrange(shown, "H W c -> (H W) c"), axis=0) if colour.any()]
+    if (
+        len(colours) > 1
+        or not np.isin(alpha, (0, 255)).all()
+        or (not colours and (alpha == 255).any() and (alpha == 0).any())
+    ):
+        return None  # the last: black on nothing, which might be the object or its background
+    return Image.fromarray(shown.any(axis=-1)) if (shown == 0).all(axis=-1).any() else None
 
 
 def _check_palette_labels(path, index):

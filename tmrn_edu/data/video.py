@@ -136,6 +136,12 @@ class FolderReader(VideoReader):
             if file.stem in seen:
                 raise InputError(f"{seen[file.stem]} and {file} have the same name: expected one image per frame")
             seen[file.stem] = file
+        unnumbered = [file for file in self.files if not any(letter.isdigit() for letter in file.stem)]
+        if len(unnumbered) == 1 and self.count > 2:
+            raise InputError(
+                f"folder {path} holds {self.count - 1} images with numbers in their names and {unnumbered[0].name} without: "
+                f"expected frames alone, and a mask or a poster elsewhere"
+            )
         # Only headers are read here, so that a wrong size in frame 900 does not end a run at frame 900.
         self.size = _image_size(self.files[0])
         for file in self.files[1:]:

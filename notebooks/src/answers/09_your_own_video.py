@@ -11,7 +11,24 @@ from tmrn_edu import nb
 nb.setup(seed=0)
 
 # %% [markdown]
-# **Exercise 1.** Divide every key by its length, and the dot product is the cosine. The softmax runs over `m`, so that a query pixel's weights sum to one and its answer is a mean.
+# **Exercise 1.** An edge is crossed where one of its ends lies at the ray's height or above and the other below, and where it meets that height to the right of the point. "At or above" for one end and "below" for the other is what makes a corner count once: of the two edges that meet there, one has it as its upper end.
+
+
+# %% tags=["exercise"]
+def inside(x, y, outline):
+    """Whether (x, y) lies inside the outline, points (x, y), n 2: True or False, by the even-odd rule."""
+    crossed = 0
+    for (x0, y0), (x1, y1) in zip(outline.tolist(), outline.roll(-1, dims=0).tolist()):
+        if (y0 <= y) != (y1 <= y) and x0 + (y - y0) * (x1 - x0) / (y1 - y0) > x:
+            crossed += 1
+    return crossed % 2 == 1
+
+
+# %% tags=["check"]
+assert te.check.inside(inside)
+
+# %% [markdown]
+# **Exercise 2.** Divide every key by its length, and the dot product is the cosine. The softmax runs over `m`, so that a query pixel's weights sum to one and its answer is a mean.
 
 
 # %% tags=["exercise"]
@@ -27,7 +44,7 @@ def propagate(memory_key, query_key, mask, temperature):
 assert te.check.propagate(propagate)
 
 # %% [markdown]
-# **Exercise 2.** Go through the frames as the segmenter does. When one joins and memory is full, look for the oldest frame after the first whose mask was predicted; if there is none, the oldest after the first goes.
+# **Exercise 3.** Go through the frames as the segmenter does. When one joins and memory is full, look for the oldest frame after the first whose mask was predicted; if there is none, the oldest after the first goes.
 
 
 # %% tags=["exercise"]
@@ -63,3 +80,17 @@ for t, frame in enumerate(clip.frames):
     held = [stored.index for stored in segmenter.groups[0].memory.frames]
     assert held == frames_kept(t + 1, 4, 4, (0, 13)).tolist()
 print("after 40 frames memory holds", held)
+
+# %% [markdown]
+# **Exercise 4.** Where alpha is 255 the cut-out is seen, where it is 0 the background, and in between a mean of both.
+
+
+# %% tags=["exercise"]
+def over(cut, background):
+    """The cut-out, red green blue alpha in 0..255, H W 4, over a background H W 3, as floats H W 3."""
+    alpha = cut[..., 3:] / 255
+    return alpha * cut[..., :3] + (1 - alpha) * background
+
+
+# %% tags=["check"]
+assert te.check.over(over)
