@@ -92,6 +92,8 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "run_job", lambda job, runs: ran.append(job) or usual(job, runs))
     assert run_jobs(jobs, path) == whole == read_table(path) and ran == jobs[2:]
     assert run_jobs(jobs, path) == whole and len(ran) == 2
+    with pytest.raises(InputError, match="table.csv has 2 clips of 'pool=mean' on easy, 3 are asked for"):
+        run_jobs([job("pool=mean", clips=3)], path)
 
 
 def test_other_columns_are_refused(tmp_path):
@@ -106,8 +108,22 @@ def test_training_changes_scores_and_is_matched(tmp_path):
     before = run_job(job("agents=4 pool=both", clips=1))
     after = run_job(job("agents=4 pool=both", clips=1, steps=1), tmp_path)
     assert before[0]["J"] != after[0]["J"] and after == run_job(job("agents=4 pool=both", clips=1, steps=1), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["stcn-tiny-agents=4_pool=both-0-1"]
+    run_job(job("agents=4 pool=both", clips=1, steps=1, data="hard"), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1  # trained once for all levels
     one, other = variant_of(job("agents=4 start=random")), variant_of(job("agents=4 start=random"))
     assert all(torch.equal(x, y) for x, y in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_two_processes_train_and_score(tmp_path):
+    """The same weights as in one process, and a row for every clip (which are of full size there: processes know nothing of this file)."""
+    jobs = [job("pool=mean", clips=1, steps=1, data=level) for level in ("easy", "hard")]
+    one = run_jobs(jobs, tmp_path / "one.csv", tmp_path / "a", workers=1)
+    two = run_jobs(jobs, tmp_path / "two.csv", tmp_path / "b", workers=2)
+    assert [(row["data"], row["clip"]) for row in one] == [(row["data"], row["clip"]) for row in two]
+    weights = [tmp_path / folder / "stcn-tiny-pool=mean-0-1" / "network.safetensors" for folder in "ab"]
+    same = [load(path).state_dict() for path in weights]
+    assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
 
 
 def rows_of(variant, seed, values):

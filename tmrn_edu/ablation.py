@@ -29,6 +29,7 @@ from tmrn_edu.evaluate_clips import held_out_clips, score_clips, score_video
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.recipes.matched import READER_SEED
 from tmrn_edu.train import Recipe, TrainSettings, train
+from tmrn_edu.training.run_folder import CHECKPOINT, NETWORK
 from tmrn_edu.weights import load
 
 POOLS = {"evidence": (True, False), "mean": (False, False), "attention": (False, True), "both": (True, True)}
@@ -172,20 +173,30 @@ def variant_of(job: Job) -> nn.Module:
     return parse_variant(job.variant).read_by(network)
 
 
+def train_job(job: Job, runs: Path) -> Path:
+    """Trains the job's variant for its `steps` from the network's weights, on the library's synthetic clips; returns the weights' path.
+
+    The same run for all sets of clips; one that is there is taken as it is, and a broken one goes on.
+    """
+    torch.set_num_threads(1)
+    words = f"{Path(job.network).name}-{job.variant or 'space-time'}-{job.seed}-{job.steps}".replace(" ", "_")
+    folder = Path(runs) / words
+    recipe = Recipe(
+        words,
+        lambda seed: variant_of(replace(job, seed=seed)),
+        TrainSettings(steps=job.steps, seed=job.seed, lr=FINE_LR),
+    )
+    if not (folder / NETWORK).exists():
+        with torch.random.fork_rng(devices=[]):
+            train(recipe, folder, resume=(folder / CHECKPOINT).exists(), progress=False)
+    return folder / NETWORK
+
+
 def _trained(job: Job, runs: Path | None) -> nn.Module:
-    """After `steps` steps from the network's weights, on the library's synthetic clips; a broken training goes on."""
     if runs is None:
         raise InputError(f"{job.steps} steps of training asked for, expected a folder for them as well")
-    words = "-".join(job.key).replace(" ", "_").replace("/", "_")
-    folder = Path(runs) / words
-
-    def build(seed: int) -> nn.Module:
-        return variant_of(replace(job, seed=seed))
-
-    recipe = Recipe(words, build, TrainSettings(steps=job.steps, seed=job.seed, lr=FINE_LR))
-    train(recipe, folder, resume=(folder / "checkpoint.pt").exists(), progress=False)
     network = variant_of(job)
-    network.load_state_dict(load(folder / "network.safetensors").state_dict())
+    network.load_state_dict(load(train_job(job, runs)).state_dict())
     return network
 
 
@@ -221,6 +232,12 @@ def run_jobs(
         _write(path, [row for rows in done.values() for row in rows])
     else:
         _write(path, [])
+    for job in jobs:
+        there = len(done.get(job.key, ()))
+        if job.data in LEVELS and there not in (0, job.clips):
+            raise InputError(
+                f"{path} has {there} clips of {job.variant or OWN!r} on {job.data}, {job.clips} are asked for"
+            )
     todo = [job for job in jobs if job.key not in done]
     bar = tqdm(total=len(todo), unit="job", disable=not progress)
 
@@ -235,6 +252,8 @@ def run_jobs(
             keep(job, run_job(job, runs))
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            trainings = {(job.network, job.variant, job.seed, job.steps): job for job in todo if job.steps and runs}
+            list(pool.map(train_job, trainings.values(), [runs] * len(trainings)))  # each once, before it is scored
             waiting = {pool.submit(run_job, job, runs): job for job in todo}
             for future in as_completed(waiting):
                 keep(waiting[future], future.result())

@@ -24,16 +24,24 @@ import ablation as study  # noqa: E402  (benchmarks/ablation.py, whose variants 
 import torch  # noqa: E402
 
 from tmrn_edu.ablation import OWN, Job, Worth, run_jobs, summarise, table, variant_of  # noqa: E402
+from tmrn_edu.compare import compare_runs  # noqa: E402
 from tmrn_edu.data.files import atomic_path  # noqa: E402
-from tmrn_edu.data.synthetic import LEVELS  # noqa: E402
+from tmrn_edu.data.synthetic import LEVELS, make_clip  # noqa: E402
+from tmrn_edu.evaluate import evaluate, write_json  # noqa: E402
 from tmrn_edu.evaluate_clips import affinity_shares, held_out_clips  # noqa: E402
 from tmrn_edu.looking import look  # noqa: E402
+from tmrn_edu.runs import read_run  # noqa: E402
+from tmrn_edu.segmenter import segment  # noqa: E402
+from tmrn_edu.tables import render  # noqa: E402
 from tmrn_edu.train import show_progress  # noqa: E402
 from tmrn_edu.viz.ablation import differences_figure  # noqa: E402
 from tmrn_edu.viz.affinity import affinity_figure  # noqa: E402
+from tmrn_edu.viz.comparison import qualitative_figure  # noqa: E402
 
 DATA, IMAGES = ROOT / "docs" / "data", ROOT / "docs" / "images"
 SEEDS = (0, 1, 2)
+PICTURE_SEED = 3
+QUALITATIVE = (("medium", 0), ("hard", 4))
 TINY = [
     "stm-tiny",
     "tmrn-stm-tiny",
@@ -84,7 +92,7 @@ def save(figure, name: str) -> None:
 def synthetic_parts(options) -> str:
     """Variants of the reader in stcn-tiny, as they stand."""
     jobs = [
-        Job("stcn-tiny", words, level, seed, clips=12) for seed in SEEDS for level in LEVELS for words in study.PARTS
+        Job("stcn-tiny", words, level, seed, clips=8) for seed in SEEDS for level in LEVELS for words in study.PARTS
     ]
     rows = run("ablation_synthetic", jobs, options)
     picture = draw(
@@ -93,24 +101,9 @@ def synthetic_parts(options) -> str:
     return f"{picture}\n\n{table(rows)}"
 
 
-def trained_parts(options) -> str:
-    """The same after some steps of training."""
-    jobs = [
-        Job("stcn-tiny", words, level, seed, 120, clips=16)
-        for seed in SEEDS
-        for level in LEVELS
-        for words in study.TRAINED
-    ]
-    rows = run("ablation_trained", jobs, options)
-    picture = draw(
-        rows, "ablation_trained", "What each reader is worth in stcn-tiny after 120 steps of training, by level"
-    )
-    return f"{picture}\n\n{table(rows)}"
-
-
 def tiny_networks(options) -> str:
     """The shipped tiny networks: each baseline, its TMRN forms, and their differences."""
-    jobs = [Job(name, "preset=own", level, 0, clips=64) for name in TINY for level in LEVELS]
+    jobs = [Job(name, "preset=own", level, 0, clips=32) for name in TINY for level in LEVELS]
     rows = run("networks_synthetic", jobs, options)
     lines = ["| network | " + " | ".join(LEVELS) + " |", "|---" * (1 + len(LEVELS)) + "|"]
     for name in TINY:
@@ -158,24 +151,60 @@ def affinities(options) -> str:
     return "\n".join([f"![{words}](images/agents_and_look_alikes.png)", "", *lines])
 
 
-PICTURE_SEED = 3
+def qualitative(options) -> str:
+    """Two clips, five networks, the truth: where they differ most."""
+    rows = {"STM": "stm-tiny", "STCN": "stcn-tiny", "STCN + TMRN": "tmrn-stcn-chained-tiny", "XMem": "xmem-tiny"}
+    rows["XMem + TMRN"] = "tmrn-xmem-chained-tiny"
+    lines = []
+    for level, seed in QUALITATIVE:
+        clip = make_clip(seed, level, frames=16)
+        found = {
+            words: segment(name, clip.frames, {0: clip.index_masks[0]}, memory_every=1) for words, name in rows.items()
+        }
+        masks = {words: one.index_masks for words, one in found.items()}
+        figure = qualitative_figure(clip.frames, masks, clip.index_masks, show_J=True)
+        save(figure, f"qualitative_{level}")
+        lines.append(f"![Five small networks on a {level} clip, seed {seed}](images/qualitative_{level}.png)")
+    return "\n\n".join(lines)
 
 
 def davis_parts(options) -> str:
     """Variants of the reader in stcn-mobile on real clips, as they stand."""
-    jobs = [Job("stcn-mobile", words, str(options.data), 0, frames=100) for words in study.REAL]
+    jobs = [Job("stcn-mobile", words, str(options.data), 0, frames=40) for words in study.REAL]
     rows = run("ablation_davis_mini", jobs, options)
     return table(rows)
+
+
+def davis_networks(options) -> str:
+    """The mobile networks on real clips, at their own size and at 480 rows: scores, differences, per sequence and attribute."""
+    names = {
+        "STCN": "stcn-mobile",
+        "STCN + TMRN (warm)": "tmrn-stcn-mobile",
+        "STCN + TMRN (tracking)": "tmrn-stcn-tracking-mobile",
+    }
+    folder, runs = DATA / "davis_mini", []
+    folder.mkdir(parents=True, exist_ok=True)
+    for words, name in names.items():
+        for rows in (None, 480) if name != "tmrn-stcn-mobile" else (None,):
+            path = folder / (f"{name}.json" if rows is None else f"{name}_{rows}.json")
+            if options.again or not path.exists():
+                found = evaluate("davis2017", options.data, network=name, short_side=rows, progress=show_progress())
+                write_json(path, found)
+            runs.append(read_run(path, words if rows is None else f"{words}, {rows} rows"))
+    small = [run for run in runs if "rows" not in run.name]
+    by_sequence = render(compare_runs(runs, per="sequence"), "markdown")
+    by_attribute = render(compare_runs([small[0], small[-1]], per="attribute"), "markdown").split("\n\n", 2)[2]
+    return f"{by_sequence}\n\n{by_attribute}"
 
 
 PARTS: dict[str, dict[str, Callable]] = {
     "synthetic": {
         "networks-synthetic": tiny_networks,
         "ablation-synthetic": synthetic_parts,
-        "ablation-trained": trained_parts,
         "affinities": affinities,
+        "qualitative-synthetic": qualitative,
     },
-    "davis-mini": {"ablation-davis-mini": davis_parts},
+    "davis-mini": {"networks-davis-mini": davis_networks, "ablation-davis-mini": davis_parts},
 }
 
 

@@ -36,5 +36,5 @@ def differences_figure(
         axis.set_xlabel(f"{measure} - {baseline}, points", fontsize=8)
         axis.tick_params(labelsize=8)
     axes[0].set_yticks(places, names)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.5, -0.5)  # the first variant on top
     return figure
