@@ -4,6 +4,7 @@ import csv
 
 import pytest
 import torch
+from davis_tree import write_davis
 
 from tmrn_edu import ablation
 from tmrn_edu.ablation import Job, parse_variant, read_table, run_job, run_jobs, summarise, table, variant_of, vary
@@ -168,3 +169,11 @@ def test_figure():
         ValueError, match=r"panel hard has the variants \['mutual'\], the first one has \['agents=8', 'mutual'\]"
     ):
         differences_figure({"easy": rows, "hard": rows[1:]}, "x")
+
+
+def test_real_videos_of_a_davis_folder(tmp_path):
+    """Its val sequences, all objects counting the same; the table names the folder, not where it lies."""
+    write_davis(tmp_path / "mini")
+    rows = run_jobs([job(data=str(tmp_path / "mini"), frames=5)], tmp_path / "t.csv")
+    assert [(row["data"], row["clip"]) for row in rows] == [("mini", "pair"), ("mini", "single")]
+    assert all(0 <= float(row["J"]) <= 1 and 0 <= float(row["J_true_memory"]) <= 1 for row in rows)

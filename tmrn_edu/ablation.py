@@ -21,6 +21,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from tmrn_edu.bootstrap import interval
+from tmrn_edu.data.davis import open_davis
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.data.sets import find_sets
 from tmrn_edu.data.synthetic import LEVELS
@@ -135,7 +136,7 @@ class Job:
 
     network: str  # a shipped network's name, or a file
     variant: str
-    data: str  # a level of synthetic clips, or a folder of videos
+    data: str  # a level of synthetic clips, or a folder of videos (`videos_of`)
     seed: int  # of the clips that are drawn; with `steps`, of the training
     steps: int = 0  # of training before it is scored
     clips: int = 16  # of a level
@@ -209,9 +210,15 @@ def _scores(job: Job, network: nn.Module) -> Iterator[tuple[str, float, float]]:
         for number, (j, true) in enumerate(zip(scores.J, scores.J_true_memory, strict=True)):
             yield str(first + number), float(j), float(true)
         return
-    for one in find_sets(job.data):
-        for video in one.videos if one.kind == "video" else ():
-            yield video.name, *score_video(network, video, job.frames)
+    for video in videos_of(job.data):
+        yield video.name, *score_video(network, video, job.frames)
+
+
+def videos_of(root: str) -> list:
+    """The videos of a folder: of DAVIS its val sequences where it has them, else all videos that training would find."""
+    if (Path(root) / "ImageSets" / "2017" / "val.txt").is_file():
+        return open_davis(root, 2017, "val")
+    return [video for one in find_sets(root) if one.kind == "video" for video in one.videos]
 
 
 def run_jobs(
