@@ -190,7 +190,7 @@ def davis_networks(options) -> str:
             if options.again or not path.exists():
                 found = evaluate("davis2017", options.data, network=name, short_side=rows, progress=show_progress())
                 write_json(path, found)
-            runs.append(read_run(path, words if rows is None else f"{words}, {rows} rows"))
+            runs.append(read_run(f"{words}={path}" if rows is None else f"{words}, {rows} rows={path}"))
     small = [run for run in runs if "rows" not in run.name]
     by_sequence = render(compare_runs(runs, per="sequence"), "markdown")
     by_attribute = render(compare_runs([small[0], small[-1]], per="attribute"), "markdown").split("\n\n", 2)[2]
