@@ -4,9 +4,10 @@
     python benchmarks/propagate.py --data DAVIS --imagenet FILE --readers space-time tracking --videos bear rhino --frames 20
 
 Keys are the directions of `mobile.MobileEncoder` with torchvision's weights, scaled so that similarity is cosine / --temperature; values are the
-mask alone; there is no decoder: a read-out mask above one half is the answer, and joins the memory as it is. Every video is scored as it is and
-with a look-alike (`data.pasting`). Nothing is trained, so all videos are unseen; but the readers' numbers (beta, velocity, reach, trust) were found
-on videos like these. *J*: DAVIS rule, predicted masks in memory. *J, true memories*: true ones. Intervals as in `real_readers.py`, which see.
+mask alone; there is no decoder: a read-out mask above one half is the answer, and joins the memory as it is. Object 1 of every video is scored, as
+the video is and with a look-alike (`data.pasting`). Nothing is trained, so all videos are unseen; but the readers' numbers (beta, velocity, reach,
+trust) were found on videos like these. *J*: DAVIS rule, predicted masks in memory. *J, true memories*: true ones, and memory frames are scored like
+all others. Intervals as in `real_readers.py`, which see.
 """
 
 import argparse
@@ -137,6 +138,8 @@ def collect(options, encoder, sets) -> dict:
 def choose(found: dict, folds: int = 5) -> None:
     """Adds what a reader is worth that is chosen on other videos: for each fifth of the source videos, the best of all on the other four fifths."""
     sources = sorted({source for rows in found.values() for row in rows.values() for source in row["source"]})
+    if len(sources) < 2:
+        raise SystemExit(f"--choose has {len(sources)} source videos ({', '.join(sources)}), expected 2 or more")
     fold_of = {source: place % folds for place, source in enumerate(sources)}
     measures = real_readers.MEASURES
 
@@ -178,6 +181,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     sets = [one for root in options.data for one in find_sets(root) if one.kind == "video"]
+    known = [video.name for one in sets for video in one.videos]
+    if strange := [name for name in options.videos or () if name not in known]:
+        parser.error(f"no video is called {', '.join(strange)}; there are {', '.join(known)}")
     with torch.inference_mode():
         found = collect(options, make_encoder(options.imagenet), sets)
     if options.choose:

@@ -72,7 +72,19 @@ def test_parts_that_do_not_go_together_and_unknown_data(tmp_path):
     with pytest.raises(InputError, match="data is 'esay', expected one of easy, medium, hard, or a folder of videos"):
         run_jobs([job(data="esay")], tmp_path / "table.csv")
     with pytest.raises(InputError, match="2 steps of training asked for, expected a folder for them as well"):
-        run_job(job(steps=2))
+        run_jobs([job(steps=2)], tmp_path / "table.csv")
+    with pytest.raises(InputError, match="seed 9000000 asks for clips up to 18000002, held out are"):
+        run_jobs([job(seed=9 * 10**6)], tmp_path / "table.csv")
+    with pytest.raises(
+        InputError, match="variant 'rectify=0.5': rectify is 0.5 and there are no agents, expected agents=N"
+    ):
+        run_jobs([job("rectify=0.5")], tmp_path / "table.csv")
+    with pytest.raises(InputError, match="variant 'age=false trust=2': age is false and trust 2, expected no trust"):
+        run_jobs([job("age=false trust=2")], tmp_path / "table.csv")
+    with pytest.raises(InputError, match="variant 'memory_every=0': memory_every is 0, expected at least 1"):
+        run_jobs([job("memory_every=0")], tmp_path / "table.csv")
+    with pytest.raises(InputError, match="easy and stcn-tiny on easy would be one in the table"):
+        run_jobs([job(), job(clips=3)], tmp_path / "table.csv")
     assert not list(tmp_path.iterdir())
 
 
@@ -91,7 +103,9 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
     ran = []
     usual = ablation.run_job
     monkeypatch.setattr(ablation, "run_job", lambda job, runs: ran.append(job) or usual(job, runs))
-    assert run_jobs(jobs, path) == whole == read_table(path) and ran == jobs[2:]
+    assert (
+        run_jobs([*jobs, jobs[3]], path) == whole == read_table(path) and ran == jobs[2:]
+    )  # one given twice runs once
     assert run_jobs(jobs, path) == whole and len(ran) == 2
     with pytest.raises(InputError, match="table.csv has 2 clips of 'pool=mean' on easy, 3 are asked for"):
         run_jobs([job("pool=mean", clips=3)], path)
@@ -114,6 +128,16 @@ def test_training_changes_scores_and_is_matched(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1  # trained once for all levels
     one, other = variant_of(job("agents=4 start=random")), variant_of(job("agents=4 start=random"))
     assert all(torch.equal(x, y) for x, y in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_job_that_fails_does_not_take_the_others_along(tmp_path):
+    write_davis(tmp_path / "short")
+    jobs = [job("memory_every=1", data=str(tmp_path / "short"), frames=5), job(clips=1)]
+    with pytest.raises(
+        InputError, match="pair: a memory frame every 1 leaves no frame between them, expected at least 2"
+    ):
+        run_jobs(jobs, tmp_path / "t.csv", workers=2)
+    assert [row["data"] for row in read_table(tmp_path / "t.csv")] == ["easy"]
 
 
 def test_two_processes_train_and_score(tmp_path):
@@ -142,11 +166,13 @@ def test_differences_are_paired_and_seeds_are_averaged():
     rows = rows_of("", 0, [0.2, 0.8]) + rows_of("", 1, [0.4, 0.6])
     rows += rows_of("pool=mean", 0, [0.3, 0.9]) + rows_of("pool=mean", 1, [0.5, 0.7])
     base, mean = summarise(rows)
-    assert base.variant == "space-time read" and base.J == pytest.approx(0.5) and base.difference == (0, 0, 0)
+    assert base.variant == "space-time read" and base.J == pytest.approx(0.5) and tuple(base.difference) == (0, 0, 0)
     assert mean.difference == pytest.approx((0.1, 0.1, 0.1)) and mean.clips == 2
     assert mean.difference_true == pytest.approx((0.05, 0.05, 0.05))
     text = table(rows)
-    assert "| n + 5 steps | easy (2) | pool=mean | 0.600 | 0.300 | +0.100 [+0.100, +0.100] * |" in text
+    assert "| n + 5 steps | easy (2) | pool=mean | 0.600 | 0.300 | +0.100 [+0.100, +0.100] few |" in text
+    many = rows_of("", 0, [0.2] * 6) + rows_of("pool=mean", 0, [0.3] * 6) + rows_of("top_k=1", 0, [0.1, 0.3] * 3)
+    assert "| +0.100 [+0.100, +0.100] * |" in table(many) and "[-0.067, +0.067] | " in table(many)
     with pytest.raises(InputError, match="n on easy: 'pool=mean' has 4 clips, the space-time read lacks 4 of them"):
         summarise(rows[4:])
 

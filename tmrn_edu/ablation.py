@@ -15,12 +15,11 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from tmrn_edu.bootstrap import interval
+from tmrn_edu.data.clips import FIRST_TRAINING_SEED
 from tmrn_edu.data.davis import open_davis
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.data.sets import find_sets
@@ -32,9 +31,13 @@ from tmrn_edu.recipes.matched import READER_SEED
 from tmrn_edu.train import Recipe, TrainSettings, train
 from tmrn_edu.training.run_folder import CHECKPOINT, NETWORK
 from tmrn_edu.weights import load
+from tmrn_edu.worth import OWN, Worth, summarise, table
+
+__all__ = [
+    "OWN", "Job", "Variant", "Worth", "parse_variant", "read_table", "run_job", "run_jobs", "summarise", "table", "variant_of", "vary",
+]  # fmt: skip
 
 POOLS = {"evidence": (True, False), "mean": (False, False), "attention": (False, True), "both": (True, True)}
-OWN = "space-time read"  # what a variant without words is called
 FINE_LR = 5e-4  # largest learning rate of trainings that begin with trained weights
 
 
@@ -77,6 +80,12 @@ class Variant:
         return network
 
     def _reader(self, network: nn.Module) -> nn.Module:
+        if self.memory_every is not None and self.memory_every < 1:
+            raise ValueError(f"memory_every is {self.memory_every}, expected at least 1")
+        if self.age is False and self.trust is not None:
+            raise ValueError(f"age is false and trust {self.trust:g}, expected no trust")
+        if self.rectify is not None and not (self.agents if self.agents is not None else self.preset):
+            raise ValueError(f"rectify is {self.rectify:g} and there are no agents, expected agents=N with it")
         if self.preset == "own":
             if self != Variant(preset="own", memory_every=self.memory_every):
                 raise ValueError("preset is own, with other parts beside it; expected memory_every at most")
@@ -144,12 +153,15 @@ class Job:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from other jobs in the table; of files and folders the last part of their names."""
-        network, data = Path(self.network).name, Path(self.data).name
-        return (network, self.variant, data, str(self.seed), str(self.steps))
+        """What tells it from other jobs in the table; of files the last parts of their names, "mine/network.safetensors"."""
+        real = self.data not in LEVELS
+        frames = str(self.frames) if real else ""
+        data = Path(self.data).name if real else self.data
+        return ("/".join(Path(self.network).parts[-2:]), self.variant, data, str(self.seed), str(self.steps), frames)
 
 
-COLUMNS = [*("network", "variant", "data", "seed", "steps"), *(field.name for field in fields(Variant))]
+KEY = ("network", "variant", "data", "seed", "steps", "frames")
+COLUMNS = [*KEY, *(field.name for field in fields(Variant))]
 COLUMNS += ["clip", "J", "J_true_memory", "clips_of_job"]
 
 
@@ -180,7 +192,8 @@ def train_job(job: Job, runs: Path) -> Path:
     The same run for all sets of clips; one that is there is taken as it is, and a broken one goes on.
     """
     torch.set_num_threads(1)
-    words = f"{Path(job.network).name}-{job.variant or 'space-time'}-{job.seed}-{job.steps}".replace(" ", "_")
+    network = "-".join(Path(job.network).parts[-2:])
+    words = f"{network}-{job.variant or 'space-time'}-{job.seed}-{job.steps}".replace(" ", "_")
     folder = Path(runs) / words
     recipe = Recipe(
         words,
@@ -226,10 +239,23 @@ def run_jobs(
 ) -> list[dict[str, str]]:
     """Runs the jobs that `table` does not have yet, in `workers` processes, and appends each to it when it is done. Returns all rows of these jobs.
 
-    Every variant, network and data name is checked before the first job runs. Raises InputError for one that there is not, and for a table
-    with other columns.
+    Every variant, network and data name is checked before the first job runs. Raises InputError for one that there is not, for two jobs that the
+    table could not tell apart, and for a table with other columns or another number of clips. A job that fails does not stop the others: what
+    they found is kept, then its error is raised.
     """
+    first: dict[tuple, Job] = {}
     for job in jobs:
+        other = first.setdefault(job.key, job)
+        if other != job:
+            raise InputError(
+                f"{job.network} on {job.data} and {other.network} on {other.data} would be one in the table"
+            )
+        if job.steps and runs is None:
+            raise InputError(f"{job.steps} steps of training asked for, expected a folder for them as well")
+        if job.data in LEVELS and (job.seed + 1) * job.clips > FIRST_TRAINING_SEED:
+            raise InputError(
+                f"seed {job.seed} asks for clips up to {(job.seed + 1) * job.clips}, held out are {FIRST_TRAINING_SEED}"
+            )
         parse_variant(job.variant).read_by(load(job.network))
         if job.data not in LEVELS and not Path(job.data).is_dir():
             raise InputError(f"data is {job.data!r}, expected one of {', '.join(LEVELS)}, or a folder of videos")
@@ -245,7 +271,7 @@ def run_jobs(
             raise InputError(
                 f"{path} has {there} clips of {job.variant or OWN!r} on {job.data}, {job.clips} are asked for"
             )
-    todo = [job for job in jobs if job.key not in done]
+    todo = [job for key, job in first.items() if key not in done]
     bar = tqdm(total=len(todo), unit="job", disable=not progress)
 
     def keep(job: Job, rows: list[dict[str, str]]) -> None:
@@ -262,10 +288,16 @@ def run_jobs(
             trainings = {(job.network, job.variant, job.seed, job.steps): job for job in todo if job.steps and runs}
             list(pool.map(train_job, trainings.values(), [runs] * len(trainings)))  # each once, before it is scored
             waiting = {pool.submit(run_job, job, runs): job for job in todo}
+            failed = None
             for future in as_completed(waiting):
-                keep(waiting[future], future.result())
+                if future.exception() is None:
+                    keep(waiting[future], future.result())
+                else:
+                    failed = failed or future.exception()
+            if failed is not None:
+                raise failed
     bar.close()
-    return [row for job in jobs for row in done[job.key]]
+    return [row for key in first for row in done[key]]
 
 
 def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
@@ -283,8 +315,8 @@ def _whole_jobs(path: Path) -> dict[tuple[str, ...], list[dict[str, str]]]:
             raise InputError(f"{path} has the columns {reader.fieldnames}, expected {COLUMNS}")
         jobs: dict[tuple[str, ...], list[dict[str, str]]] = {}
         for row in reader:
-            if all(row.values()) or row["clips_of_job"]:
-                jobs.setdefault(tuple(row[name] for name in COLUMNS[:5]), []).append(row)
+            if row["clips_of_job"]:  # the last column: a row that was cut off has none
+                jobs.setdefault(tuple(row[name] for name in KEY), []).append(row)
     return {key: rows for key, rows in jobs.items() if len(rows) == int(rows[0]["clips_of_job"])}
 
 
@@ -299,73 +331,3 @@ def _shown(value: object) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What a variant is worth on one set of clips: means, and paired differences to the baseline with their 95 % intervals."""
-
-    network: str
-    data: str
-    steps: str
-    variant: str  # its words; `OWN` for the space-time read
-    J: float
-    J_true_memory: float
-    difference: tuple[float, float, float]  # of J: mean, low, high
-    difference_true: tuple[float, float, float]  # of J with true memories
-    clips: int
-
-
-def summarise(rows: Sequence[dict[str, str]]) -> list[Worth]:
-    """Means over clips, and differences to the space-time read of the same network, data and training, paired clip by clip.
-
-    A clip that several seeds scored (trained variants) counts once, with the mean of its differences. 95 % bootstrap intervals over clips.
-    Raises InputError where the baseline lacks a clip that a variant has.
-    """
-    studies: dict[tuple, dict[str, dict[tuple, tuple[float, float]]]] = {}
-    for row in rows:
-        study = studies.setdefault((row["network"], row["data"], row["steps"]), {})
-        study.setdefault(row["variant"], {})[row["seed"], row["clip"]] = (float(row["J"]), float(row["J_true_memory"]))
-    found = []
-    for (network, data, steps), variants in studies.items():
-        base = variants.get("", {})
-        for variant, scores in variants.items():
-            if missing := [pair for pair in scores if pair not in base]:
-                raise InputError(
-                    f"{network} on {data}: {variant!r} has {len(scores)} clips, the space-time read lacks {len(missing)} of them"
-                )
-            clips = [clip for _, clip in scores]
-            both = np.array(list(scores.values()))
-            gained = both - np.array([base[pair] for pair in scores])
-            differences = [interval(gained[:, column], clips) for column in (0, 1)]
-            mean = both.mean(axis=0)
-            found.append(
-                Worth(network, data, steps, variant or OWN, *map(float, mean), *differences, clips=len(set(clips)))
-            )
-    return found
-
-
-def table(rows: Sequence[dict[str, str]]) -> str:
-    """Markdown: J, and the difference to the space-time read with its interval, for every variant on every set of clips."""
-    lines = [
-        "| network | data | variant | J | J, true memories | J - baseline | J, true memories - baseline |",
-        "|---" * 7 + "|",
-    ]
-    for one in summarise(rows):
-        name = Path(one.data).name
-        trained = f" + {one.steps} steps" if one.steps != "0" else ""
-        cells = [
-            f"{one.network}{trained}",
-            f"{name} ({one.clips})",
-            one.variant,
-            f"{one.J:.3f}",
-            f"{one.J_true_memory:.3f}",
-        ]
-        cells += ["", ""] if one.variant == OWN else [_gain(one.difference), _gain(one.difference_true)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _gain(difference: tuple[float, float, float]) -> str:
-    mean, low, high = difference
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" + ("" if low <= 0 <= high else " *")

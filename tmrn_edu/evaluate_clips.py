@@ -83,6 +83,10 @@ def score_video(network: nn.Module, video, frames: int) -> tuple[float, float]:
         raise InputError(f"{video.name} has {count} frames to score, expected 4 or more, and an object in the first")
     masks = torch.where(torch.isin(masks, first), masks, 0).to(torch.uint8)
     every = network.rules.memory_every
+    if every < 2:
+        raise InputError(
+            f"{video.name}: a memory frame every {every} leaves no frame between them, expected at least 2"
+        )
     found = segment(network, pictures, {0: masks[0]}, keep_probabilities=False).index_masks
     given = {t: masks[t] for t in range(0, count, every) if masks[t].any()}
     clean = segment(network, pictures, given, keep_probabilities=False).index_masks
@@ -147,6 +151,8 @@ def affinity_shares(network: nn.Module, clips: list[Clip]) -> dict[str, float]:
             copies = (layers[:-1] > 1) & (layers[:-1] <= LOOK_ALIKES[clip.level] + 1)
             on = [float(weight[..., asking][part].sum() / asking.sum()) for part in (layers[:-1] == 1, copies)]
             shares.append([*on, 1 - sum(on)])
+    if not shares:
+        raise InputError(f"the target is in sight in the last frame of 0 of {len(clips)} clips, expected at least 1")
     return dict(zip(("target", "look-alikes", "elsewhere"), np.mean(shares, axis=0).tolist(), strict=True))
 
 

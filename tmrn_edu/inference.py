@@ -130,7 +130,8 @@ def roll_out(
     `segment_frame`. `references`: frame t > r reads, in clip b, only the r frames references[b, t] of those before it (XMem's training); None:
     all of them (with `memory_every` 1). Both index tensors lie on the CPU. XMem's sensory memory is updated by every decoded frame, and
     deeply by the first one and, in training, by each later one with the network's `deep_update_probability` (drawn from
-    `generator`, one of the CPU); in evaluation by every `memory_every`-th. Source: STCN's and XMem's training.
+    `generator`, one of the CPU); in evaluation by every `network.rules.memory_every`-th, whatever joins the memory here. STM's frame before is not
+    read beside the memory. Source: STCN's and XMem's training.
     """
     if indices is None:
         indices = range(frames.shape[1])

@@ -233,6 +233,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.part == "davis-mini" and options.data is None:
         parser.error("davis-mini without --data, expected a folder in DAVIS layout")
+    if strange := [name for name in options.only or () if name not in PARTS[options.part]]:
+        parser.error(f"no block is called {', '.join(strange)}; {options.part} has {', '.join(PARTS[options.part])}")
     blocks = {name: make for name, make in PARTS[options.part].items() if not options.only or name in options.only}
     page = ROOT / "docs" / "results.md"
     for name in blocks:
