@@ -374,6 +374,18 @@ def test_full_disk_leaves_nothing(clip, weights, tmp_path, capsys, monkeypatch, 
     assert not out.exists() or list(out.iterdir()) == []
 
 
+def test_an_error_of_the_method_is_not_one_of_the_folder(clip, weights, tmp_path, capsys, monkeypatch):
+    folder, mask = clip
+
+    def gone(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "camera.raw")
+
+    monkeypatch.setattr(Segmenter, "step", gone)
+    line = refused(capsys, "segment", folder, "--mask", mask, "--weights", weights, "--out", tmp_path / "out")
+    assert "cannot write" not in line and "camera.raw: Input/output error" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_ctrl_c_keeps_what_was_there(clip, weights, tmp_path, capsys, monkeypatch):
     folder, mask = clip
     words = ["segment", folder, "--mask", mask, "--weights", weights, "--no-overlay", "--out", tmp_path / "out"]

@@ -251,6 +251,8 @@ def test_attributes_as_json(tmp_path):
         (["{list}"], "holds a list; expected scores that tmrn-edu evaluate --json wrote"),
         (["{empty}"], "has scores of 0 objects of davis2017 test-dev, a table needs at least 1"),
         (["{half}"], "object 'seq_0/1' has .*'F': None.*; expected sequence/id with a number for each"),
+        (["{unsure}"], "unsure.json: .seen. has 14 of 15 objects, not seq_1/2; expected all of them"),
+        (["{odd}"], "odd.json: .seen. has 0 of 15 objects, not seq_0/1, .* and 10 more; expected all of them"),
         (["{plain}", "--per", "attribute"], "0 runs have attributes; evaluate once more, or give --attributes FILE"),
         (["{some}", "--per", "attribute"], "known for 1 of 8 sequences, not for seq_1, seq_2, .* and 2 more"),
         (["{a}", "--attributes", "{a}"], "is for --per attribute, got --per None"),
@@ -260,6 +262,8 @@ def test_attributes_as_json(tmp_path):
 def test_what_cannot_be_compared(write, capsys, tmp_path, words, message):
     files = {name: write(f"{name}.json") for name in ("a", "b")}
     files["other"] = write("other.json", dataset="davis2016")
+    files["unsure"] = write("unsure.json", seen={key: True for key in scores()["per_object"] if key != "seq_1/2"})
+    files["odd"] = write("odd.json", seen=True)
     files["less"] = write("less.json", sequences=7)
     fewer = scores()
     del fewer["per_object"]["seq_1/2"]

@@ -151,6 +151,39 @@ def test_interrupted_in_a_correction(stcn, video, monkeypatch):
     assert torch.equal(session.run().masks, both.index_masks)
 
 
+@pytest.mark.parametrize("where", ["_segment", "_answer"])  # before anything is remembered of the frame, and after
+@pytest.mark.parametrize("kind", [STCN, XMem])
+def test_interrupted_inside_a_step(kind, where, video, monkeypatch):
+    """The frame whose step was broken off is segmented as if for the first time, whether it joins the memory or not."""
+    net, first = network(kind), {0: video.index_masks[0], 7: video.index_masks[7]}
+    session, inside = VideoSession(video.frames, first, net, memory_every=3), getattr(Segmenter, where)
+
+    def stopped(self, *arguments):
+        inside(self, *arguments)
+        raise KeyboardInterrupt
+
+    for t in (0, 2, 3, 7, 8):
+        session.run(until=t)
+        with monkeypatch.context() as patch:
+            patch.setattr(Segmenter, where, stopped)
+            with pytest.raises(KeyboardInterrupt):
+                session.run()
+        assert session.done == t
+    assert torch.equal(session.run().masks, segment(net, video.frames, first, memory_every=3).index_masks)
+
+
+def test_many_corrections_keep_few_snapshots(stcn, video):
+    """Snapshots farther apart than the video is long: those of earlier corrections go."""
+    masks = {0: video.index_masks[0]}
+    session = VideoSession(video.frames, masks, stcn, snapshots=3).run()
+    for t in (2, 4, 7, 9, 11, 12):
+        masks[t] = video.index_masks[t]
+        session.correct(t, masks[t])
+        assert len(session._snapshots) <= 3 and {0, t} <= set(session._snapshots)
+    assert session._apart >= 2 * T
+    assert torch.equal(session.masks, segment(stcn, video.frames, masks).index_masks)
+
+
 @pytest.fixture
 def folder(video, tmp_path):
     (tmp_path / "frames").mkdir()

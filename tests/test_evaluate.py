@@ -1,6 +1,8 @@
 """Scoring a split: from files, from a network, from anything with a step."""
 
+import errno
 import json
+import os
 import re
 import signal
 import zipfile
@@ -12,7 +14,7 @@ import pytest
 import torch
 from davis_tree import index_masks, write_davis, write_list, write_sequence, write_test_dev
 from PIL import Image
-from valid_tree import META, required, write_meta, write_valid
+from valid_tree import META, boxes, required, write_meta, write_valid
 from valid_tree import truth as valid_truth
 
 from tmrn_edu.__main__ import main
@@ -318,6 +320,25 @@ def test_objects_of_the_last_frame_are_not_scored(tmp_path):
     assert list(run("youtubevos2018", root, segmenter=RepeatFirst).per_sequence) == ["0a0a"]
 
 
+def test_an_object_that_enters_where_no_mask_is_asked_for(tmp_path):
+    """Object 4 is given in frame 5, which is not asked for: frame 10 is not given, it counts."""
+    root, results = write_valid(tmp_path, full=True), tmp_path / "results"
+    write_meta(root / "valid", {"0a0a": {1: ("sedan", (0, 10)), 4: ("cactus", (10,))}})
+    for t in (0, 10):
+        write_mask(results / "0a0a" / f"{t:05}.png", np.where(boxes("0a0a", t) == 4, 0, boxes("0a0a", t)))
+    done = run("youtubevos2018", root, results=results).score
+    assert {name: (one.J.mean, one.frames) for name, one in done.per_object.items()} == {
+        "0a0a/1": (1, (1,)),
+        "0a0a/4": (0, (1,)),
+    }
+    # Gone in the frames that are asked for: it may be predicted there, and that is wrong.
+    hidden = np.where(boxes("0a0a", 10) == 4, 0, boxes("0a0a", 10))
+    write_mask(root / "valid/Annotations/0a0a/00010.png", hidden)
+    assert run("youtubevos2018", root, results=results).score.JF == 1
+    write_mask(results / "0a0a/00010.png", boxes("0a0a", 10))
+    assert run("youtubevos2018", root, results=results).score.per_object["0a0a/4"].JF == 0
+
+
 # --- masks, and going on where a run broke off ---
 
 
@@ -406,6 +427,35 @@ def test_more_sequences_join_a_run(root, tmp_path):
         "pair",
         "single",
     }
+
+
+def test_a_run_that_failed_in_its_first_sequence_does_not_block_its_folder(root, tmp_path):
+    out = tmp_path / "masks"
+
+    class Fails:
+        def step(self, frame, index_mask=None):
+            raise OSError("the camera is gone")  # not of the folder: passes as it is
+
+    with pytest.raises(OSError, match="^the camera is gone$"):
+        run("davis2017", root, segmenter=Fails, masks_out=out)
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+    run("davis2017", root, segmenter=RepeatFirst, masks_out=out, sequences=["single"])
+    message = f"{out} already holds masks of 1 other sequences; choose another folder, or go on"
+    refuses(message, "davis2017", root, segmenter=RepeatFirst, masks_out=out, sequences=["pair"])
+
+
+def test_masks_that_cannot_get_their_names(root, tmp_path, monkeypatch):
+    out, replace = tmp_path / "masks", os.replace
+
+    def full(source, target):
+        if Path(target).name == "pair":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr("tmrn_edu.predictions.os.replace", full)
+    message = f"cannot write masks to the folder {out}: No space left on device"
+    refuses(message, "davis2017", root, segmenter=RepeatFirst, masks_out=out)
+    assert [path.name for path in out.iterdir()] == ["run.json"]
 
 
 def test_fingerprints_tell_networks_apart():

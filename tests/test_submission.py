@@ -179,6 +179,21 @@ def test_a_damaged_zip(davis, tmp_path):
     refuses("nowhere.zip is neither a folder nor a zip: No such file", tmp_path / "nowhere.zip", wanted)
 
 
+@pytest.mark.parametrize(
+    "offset, value, message", [(8, 1, "is encrypted, password required"), (10, 99, "compression method is not supp")]
+)
+def test_a_zip_that_cannot_be_opened(davis, tmp_path, offset, value, message):
+    """The flag of a password, and a compression nobody knows, set in the zip's list of files."""
+    wanted, folder = davis
+    write_zip(folder, wanted, tmp_path / "a.zip")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    for entry in re.finditer(b"PK\x01\x02", bytes(content)):
+        content[entry.start() + offset] = value
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(InputError, match=f"6 things are wrong; the first: pair/00000.png cannot be read .*{message}"):
+        check(tmp_path / "a.zip", wanted)
+
+
 def test_a_zip_gets_its_name_when_it_is_right(davis, tmp_path):
     wanted, folder = davis
     (folder / "pair/00002.png").unlink()

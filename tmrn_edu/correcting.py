@@ -212,19 +212,27 @@ class VideoSession:
         for t, frame in enumerate(
             tqdm(frames, "segment", max(0, until - start), unit="frame", disable=not progress), start
         ):
+            before = Snapshot.of(self._segmenter)
             if t % self._apart == 0 or t == self._pinned:
-                self._snapshots[t] = Snapshot.of(self._segmenter)
+                self._snapshots[t] = before
                 self._thin()
-            result = self._segmenter.step(frame, self._mask_of(t))
-            self._found.append(zlib.compress(result.index_mask.numpy().tobytes(), 1))
+            try:
+                result = self._segmenter.step(frame, self._mask_of(t))
+                self._found.append(zlib.compress(result.index_mask.numpy().tobytes(), 1))
+            except BaseException:  # Ctrl-C in the middle of a step: this frame was not seen
+                before.restore(self._segmenter)
+                del self._found[t:]
+                raise
             yield result
 
     def _thin(self) -> None:
         """Twice as far apart, until there are few enough; the first stays, and that of the last correction where there is room."""
+        stays = {0, self._pinned} if self._most > 1 else {0}
         while len(self._snapshots) > self._most and self._apart < 2 * len(self):
             self._apart *= 2
-            stays = {self._pinned} if self._most > 1 else set()
             self._snapshots = {t: s for t, s in self._snapshots.items() if t % self._apart == 0 or t in stays}
+        if len(self._snapshots) > self._most:  # farther apart than the video is long: these are of earlier corrections
+            self._snapshots = {t: s for t, s in self._snapshots.items() if t in stays}
 
     def _go_back(self, t: int) -> None:
         """Back to the last snapshot before frame t or at it: what was found from there on is forgotten, and found again by the next run."""

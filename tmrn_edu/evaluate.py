@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def evaluate(
                 bar.set_description(video.name)
                 truth = video.truth() if opened.scored else None
                 if results is not None or new is not None and video.name in new.finished:
-                    known = set(video.object_ids if truth is None else truth.unique().tolist()) | {0}
+                    known = {0, *video.object_ids, *([] if truth is None else truth.unique().tolist())}
                     prediction = read_predictions(folder, video, known)
                     bar.update(len(video))
                 else:
@@ -262,17 +262,24 @@ def _segment(segmenter, video, new, keep, bar):
 
 
 def _score(video: Video, prediction, truth) -> Score | None:
-    """J and F of one video; None where no object is left to score."""
+    """J and F of one video; None where no object is left to score.
+
+    YouTube-VOS: an object counts in the frames asked for after that of its given mask, whether or not that one is asked for too.
+    """
     if isinstance(video, Sequence):
         return score(prediction, truth, workers=CORES)
-    scored = [
-        label for label in video.object_ids if (truth[:-1] == label).any()
-    ]  # not those that enter in the last frame
-    if not scored:
-        return None
-    # `score` leaves out a clip's last frame, as DAVIS does; here that frame counts, and a copy of it is left out
-    longer = [torch.cat([masks, masks[-1:]]) for masks in (prediction, only_objects(truth, scored))]
-    return score(*longer, workers=CORES)
+    per_label, per_object = {}, {}
+    for label in video.object_ids:
+        after = [i for i, t in enumerate(video.required) if t > video.enters[label]]
+        if not after:  # it enters in the last frame
+            continue
+        # `score` takes an object's first frame as given, and leaves out a clip's last one, as DAVIS does; here that frame counts, and a copy
+        # of it is left out
+        given, last = only_objects(video.mask(video.enters[label])[None], [label]), after[-1:]
+        clips = [torch.cat([given, masks[after], masks[last]]) for masks in (prediction, only_objects(truth, [label]))]
+        per_label[str(label)] = alone = score(*clips, workers=CORES)
+        per_object[label] = replace(alone.per_object[label], frames=tuple(after))
+    return replace(combine(per_label), per_object=per_object) if per_object else None
 
 
 def _seen(videos, whole, categories):

@@ -110,19 +110,19 @@ class NewPredictions:
     def __init__(self, folder: str | os.PathLike, made_by: dict, videos: list[Video], resume: bool = False):
         self.folder, self.made_by = Path(folder), json.loads(json.dumps(made_by))  # as run.json will give it back
         self.finished: dict[str, dict] = {}  # sequence -> {"frames": through the network, "seconds": inside it}
-        try:
+        with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
+            noted = (self.folder / NOTE).exists()
             there = [video.name for video in videos if (self.folder / video.name).exists()]
-        except OSError as error:
-            raise InputError(f"cannot write masks to the folder {folder}: {reason(error)}") from error
-        if (self.folder / NOTE).exists() and resume:
+            # of an earlier run with other sequences; a run that failed in its first one leaves its note alone
+            others = [path for path in self.folder.iterdir() if noted and path.is_dir() and path.name[0] != "."]
+        if noted and resume:
             self.finished = self._finished(videos)
-        elif there or (self.folder / NOTE).exists():
+        elif there or others:
+            held = f"{len(there)} of {len(videos)} sequences" if there else f"{len(others)} other sequences"
             missing = f", and no {NOTE} to say what made them" if resume else ""
             remedy = "" if resume else ", or go on with its run by resume (--resume)"
-            raise InputError(
-                f"{folder} already holds masks of {len(there)} of {len(videos)} sequences{missing}; choose another folder{remedy}"
-            )
+            raise InputError(f"{folder} already holds masks of {held}{missing}; choose another folder{remedy}")
         for path in self.folder.glob(f"{PARTIAL}*"):  # of a run that was killed
             shutil.rmtree(path, ignore_errors=True)
         self._write_note()
@@ -153,19 +153,34 @@ class NewPredictions:
 
     @contextmanager
     def sequence(self, video: Video) -> Iterator[Callable[[int, Tensor], None]]:
-        """A function of (frame, index mask) that writes the masks of one sequence; they get their names when the block succeeds."""
+        """A function of (frame, index mask) that writes the masks of one sequence; they get their names when the block succeeds.
+
+        Raises InputError where they cannot be written; an OSError of the block itself passes on unchanged.
+        """
         hidden = self.folder / f"{PARTIAL}{video.name}-{uuid.uuid4().hex[:8]}"
         final = self.folder / video.name
+
+        def write(t, index_mask):
+            with self._writing():
+                write_mask(hidden / video.required[t], index_mask)
+
         try:
-            hidden.mkdir()
-            yield lambda t, index_mask: write_mask(hidden / video.required[t], index_mask)
-            if final.exists():  # of a run that was killed between this line and its note
-                shutil.rmtree(final)
-            os.replace(hidden, final)
-        except OSError as error:
-            raise InputError(f"cannot write masks to the folder {self.folder}: {reason(error)}") from error
+            with self._writing():
+                hidden.mkdir()
+            yield write
+            with self._writing():
+                if final.exists():  # of a run that was killed between this line and its note
+                    shutil.rmtree(final)
+                os.replace(hidden, final)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self):
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write masks to the folder {self.folder}: {reason(error)}") from error
 
     def note(self, video: Video, frames: int, seconds: float) -> None:
         """Say that a sequence is finished, and how long it took."""

@@ -41,7 +41,7 @@ def read_run(text: str | os.PathLike) -> Run:
     """A run from FILE or NAME=FILE; without a NAME it is called as the file without its suffix.
 
     Raises InputError for a file that is not there, is no JSON, or is no JSON of `tmrn-edu evaluate`, saying what is
-    missing in it. Source: ours.
+    missing in it, or whose "seen" lacks objects. Source: ours.
     """
     name, equals, file = str(text).partition("=")
     if not equals or Path(text).exists():
@@ -61,6 +61,11 @@ def read_run(text: str | os.PathLike) -> Run:
         if not sequence_of(key) or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
             got = dict(zip(KEYS, values, strict=True))
             raise InputError(f"{file}: object {key!r} has {got}; expected sequence/id with a number for each")
+    seen = plain.get("seen")
+    if seen is not None and not (isinstance(seen, dict) and objects.keys() <= seen.keys()):
+        lacks = [key for key in objects if not isinstance(seen, dict) or key not in seen]
+        counts = f"{len(objects) - len(lacks)} of {len(objects)} objects"
+        raise InputError(f'{file}: "seen" has {counts}, not {_some(lacks)}; expected all of them, or no "seen"')
     return Run(
         name=name,
         dataset=str(plain["dataset"]),
@@ -68,7 +73,7 @@ def read_run(text: str | os.PathLike) -> Run:
         objects=objects,
         frames_per_second=plain.get("frames_per_second"),
         attributes={name: tuple(ones) for name, ones in plain["attributes"].items()} if "attributes" in plain else None,
-        seen=plain.get("seen"),
+        seen=seen,
     )
 
 

@@ -185,6 +185,7 @@ def output_folder(out: str | os.PathLike, names: tuple[str, ...], overwrite: boo
 
     `names`: what the block may make. Where `out` holds one of them already, InputError says so before the block runs, or, with
     `overwrite`, the old ones are replaced at the end. A folder `out` that did not exist is removed again when the block fails.
+    InputError where the folder cannot be made or the names cannot be given; what the block raises passes on unchanged.
     """
     out = Path(out)
     there = [name for name in names if (out / name).exists()]
@@ -193,27 +194,32 @@ def output_folder(out: str | os.PathLike, names: tuple[str, ...], overwrite: boo
             f"{out} already holds {' and '.join(there)}; choose another folder with --out, or give --overwrite"
         )
     new = not out.exists()
-    try:
+    with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
-    except OSError as error:
-        raise InputError(f"cannot write to the folder {out}: {reason(error)}") from error
     try:
         yield folder
-        for name in names:  # an old one goes even where no new one was made: it would not fit the others
-            if (out / name).exists():
-                os.replace(out / name, folder / f".old-{name}")
-            if (folder / name).exists():
-                os.replace(folder / name, out / name)
-    except BaseException as error:
+        with _writing(out):
+            for name in names:  # an old one goes even where no new one was made: it would not fit the others
+                if (out / name).exists():
+                    os.replace(out / name, folder / f".old-{name}")
+                if (folder / name).exists():
+                    os.replace(folder / name, out / name)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         if new:
             with suppress(OSError):  # somebody else put something there
                 out.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(f"cannot write to the folder {out}: {reason(error)}") from error
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write to the folder {out}: {reason(error)}") from error
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def check(source: str | os.PathLike, required: Required, name: str | os.PathLike
             with zipfile.ZipFile(source) as archive:
                 names = [one for one in archive.namelist() if not one.endswith("/")]
                 flaws = _flaws(names, archive.read, required)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
             raise InputError(f"{name} is neither a folder nor a zip: {reason(error)}") from error
     if flaws:
         count = f"{len(flaws)} things are wrong" if len(flaws) > 1 else "1 thing is wrong"
@@ -155,7 +155,7 @@ def _flaw(name, read, wanted):
             picture.load()
             mode, kind, size = picture.mode, picture.format, (picture.height, picture.width)
             labels = {int(label) for label in np.unique(np.asarray(picture))} if mode == "P" else set()
-    except (*DAMAGED, zipfile.BadZipFile) as error:
+    except (*DAMAGED, zipfile.BadZipFile, RuntimeError) as error:  # the last: a password, an unknown compression
         return f"{name} cannot be read ({reason(error)}), expected a palette PNG"
     if kind != "PNG" or mode != "P":
         return f"{name} is a {kind} of mode {mode}, expected a PNG with palette (mode P)"

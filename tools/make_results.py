@@ -193,7 +193,8 @@ def davis_networks(options) -> str:
             runs.append(read_run(f"{words}={path}" if rows is None else f"{words}, {rows} rows={path}"))
     small = [run for run in runs if "rows" not in run.name]
     by_sequence = render(compare_runs(runs, per="sequence"), "markdown")
-    by_attribute = render(compare_runs([small[0], small[-1]], per="attribute"), "markdown").split("\n\n", 2)[2]
+    by_attribute = render(compare_runs([small[0], small[-1]], per="attribute"), "markdown")
+    by_attribute = by_attribute[by_attribute.index("**J&F per attribute") :]
     return f"{by_sequence}\n\n{by_attribute}"
 
 
