@@ -47,6 +47,7 @@ def test_words_make_readers():
     network = load("tmrn-stcn-chained-tiny")
     own = network.reader
     assert parse_variant("preset=own memory_every=2").read_by(network).reader is own
+    assert parse_variant(ablation.OWN) == parse_variant("")
     assert parse_variant("age=true agents=8").words == "agents=8 age=true"
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from einops import rearrange
 import tmrn_edu.viz as viz
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
-from tmrn_edu.looking import look
+from tmrn_edu.looking import look, without
 from tmrn_edu.memory.readers import Insides, SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
 from tmrn_edu.viz.affinity import check_pixel
@@ -79,15 +80,15 @@ def test_packed_affinities_are_the_best_ones(looks):
         peak = affinity.amax(dim=1, keepdim=True)
         best = affinity.topk(30, dim=1)
         kept = torch.zeros_like(affinity).scatter(1, best.indices, best.values)
-        # Half a level of 31 on the square-root scale, a whole one for rivals as good as the best; half one of 255 for the peak.
-        assert ((unpacked.affinity - kept).abs() <= 0.07 * peak + 1.1 * peak.sqrt() / 255).all()
+        # Half a level of 15 on the square-root scale, a whole one for rivals as good as the best; half one of 255 for the peak.
+        assert ((unpacked.affinity - kept).abs() <= 0.14 * peak + 1.1 * peak.sqrt() / 255).all()
         assert ((unpacked.affinity > 0) <= (kept > 0)).all()
         assert unpacked.affinity.argmax(dim=1).equal(affinity.argmax(dim=1))
         torch.testing.assert_close(
-            unpacked.temporal_weights, looks[name].insides.temporal_weights[0], atol=6e-5, rtol=0
+            unpacked.temporal_weights, looks[name].insides.temporal_weights[0], atol=0.004, rtol=0
         )
         paths = rearrange(looks[name].insides.trajectory[0], "t yx h w -> t yx (h w)")
-        torch.testing.assert_close(unpacked.trajectory, paths, atol=0.04, rtol=0)
+        torch.testing.assert_close(unpacked.trajectory, paths, atol=0.07, rtol=0)
 
 
 def test_share_says_how_much_is_shown(looks):
@@ -169,7 +170,7 @@ def test_errors_name_both_sides(looks, clip, view):
 
 
 def test_less_room_means_fewer_cells(looks):
-    budget = 36_000
+    budget = 62_000
     tight = pack(looks, top_k=30, budget=budget)
     assert 1 <= tight.about["k"] < pack(looks, top_k=30).about["k"] == 30
     assert len(base64.b64encode(tight.packed)) + len(json.dumps(tight.about)) < budget
@@ -202,6 +203,152 @@ def test_pictures_in_the_scene_are_the_frames(looks):
     mask = looks["STCN"].index_masks[0].numpy()
     assert rim.shape == (H, W, 4) and not rim[mask == 0, 3].any()
     assert 0 < (rim[..., 3] == 255).sum() < (mask > 0).sum()
+
+
+# Several query frames, two readers, agents, asking backwards
+
+
+@pytest.fixture(scope="module")
+def several(clip):
+    torch.manual_seed(0)
+    networks = {"STCN": STCN.tiny(SpaceTimeReader()), "TMRN": STCN.tiny(TrajectoryReader.chained(32, 64))}
+    of = lambda network: [look(network, clip.frames, clip.index_masks, q, range(q)) for q in (2, QUERY)]
+    return {name: of(network) for name, network in networks.items()}
+
+
+@pytest.fixture
+def scrubbed(several, clip):
+    return viz.explore(several, PIXEL, truth=clip)
+
+
+def matches_of(one, cell):
+    affinity = one.insides.affinity[0, :, :, cell[0] * 16 + cell[1]]
+    return [divmod(int(m), 16) for m in affinity.argmax(dim=1)]
+
+
+def test_every_query_frame_is_packed(several, clip):
+    scene = pack(several, truth=clip)
+    assert [view["query"] for view in scene.about["views"]] == [2, QUERY] and scene.about["query"] == QUERY
+    assert scene.about["numbers"] == [0, 1, 2, 3, 4] and scene.about["stored"] == [0, 1, 2, 3]
+    for number, frame in enumerate((2, QUERY)):
+        for name, unpacked in unpack(scene, frame).items():
+            one = several[name][number]
+            assert unpacked.affinity.argmax(dim=1).equal(one.insides.affinity[0].argmax(dim=1))
+            paths = rearrange(one.insides.trajectory[0], "t yx h w -> t yx (h w)")
+            torch.testing.assert_close(unpacked.trajectory, paths, atol=0.07, rtol=0)
+
+
+def test_traits_follow_the_query_frame(scrubbed, several):
+    heard = []
+    scrubbed.observe(lambda change: heard.append(change["new"]), "matches")
+    assert scrubbed.frame == QUERY and scrubbed.matches == matches_of(several["STCN"][1], CELL)
+    scrubbed.frame = 2
+    assert scrubbed.matches == matches_of(several["STCN"][0], CELL) == heard[-1] and len(scrubbed.matches) == 2
+    assert repr(scrubbed) == "Explorer(STCN, TMRN: query cell (5, 8) of frame 2, 2 memory frames)"
+    scrubbed.reader = "TMRN"
+    assert scrubbed.beside == "STCN" and scrubbed.matches == matches_of(several["TMRN"][0], CELL)
+
+
+def test_matches_can_be_set(scrubbed, several):
+    scrubbed.matches = matches_of(several["STCN"][1], (3, 11))
+    assert scrubbed.matches == matches_of(several["STCN"][1], (3, 11))
+    one = several["STCN"][1].insides.affinity[0].argmax(dim=1)
+    asked = [None, (2, 3), None, None]
+    scrubbed.matches = asked
+    best = ((one[1] // 16 - 2) ** 2 + (one[1] % 16 - 3) ** 2).min()
+    found = scrubbed.matches[1]
+    assert (found[0] - 2) ** 2 + (found[1] - 3) ** 2 == best
+
+
+def test_asking_backwards(scrubbed, several):
+    assert scrubbed.votes is None
+    scrubbed.memory_cell = (3, 4, 7)
+    expected = rearrange(several["STCN"][1].insides.affinity[0, 3, 4 * 16 + 7], "(h w) -> h w", w=16)
+    assert scrubbed.votes.equal(expected) and repr(scrubbed).endswith(", memory cell (3, 4, 7))")
+    scrubbed.frame = 2  # which does not read frame 3
+    assert scrubbed.memory_cell == () and scrubbed.votes is None
+
+
+def test_what_the_browser_sends_arrives_whole(scrubbed, several):
+    sent = {
+        "query": [2, 3],
+        "frame": 2,
+        "reader": "TMRN",
+        "beside": "STCN",
+        "memory_cell": [1, 4, 5],
+        "colour": "agents",
+    }
+    scrubbed.set_state(sent)
+    assert (scrubbed.query, scrubbed.frame, scrubbed.reader, scrubbed.beside) == ((2, 3), 2, "TMRN", "STCN")
+    assert scrubbed.memory_cell == (1, 4, 5) and scrubbed.matches == matches_of(several["TMRN"][0], (2, 3))
+
+
+def test_agents_answer_for_every_cell(several):
+    maps = several["TMRN"][1].agents
+    assert maps.memory.shape == maps.query.shape == (4, 8, 192) and several["STCN"][1].agents is None
+    for likelihood in (maps.memory, maps.query):
+        torch.testing.assert_close(likelihood.sum(dim=1), torch.ones(4, 192))
+    scene = pack(several)
+    assert scene.about["agents"] == [0, 8] and len(scene.about["agentColours"]) == 8
+    winners = np.frombuffer(zlib.decompress(scene.packed)[-4 * 2 * 192 :], np.uint8).reshape(4, 2, 192)
+    assert np.array_equal(winners[:, 0], maps.memory.argmax(dim=1).numpy())
+    np.testing.assert_allclose(winners[:, 1] / 255, maps.memory.amax(dim=1).numpy(), atol=0.002)
+
+
+def test_parts_can_be_switched_off(clip):
+    torch.manual_seed(0)
+    network = STCN.tiny(TrajectoryReader.chained(32, 64, beta=0.5, rectify=1.0))
+    off = without(network, "chaining", "agents")
+    assert off.reader.beta.item() == off.reader.rectify.item() == 0 and network.reader.beta.item() == 0.5
+    plain = STCN.tiny(SpaceTimeReader())
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("reader")}, strict=False)
+    of = lambda one: look(one, clip.frames, clip.index_masks, QUERY, MEMORY).insides.affinity
+    torch.testing.assert_close(of(off), of(plain))  # what is left is the space-time read's similarity
+    assert (of(network) - of(off)).abs().max() > 0.01
+    with pytest.raises(InputError, match="'mutual' asked for, TrajectoryReader has agents, chaining; expected one of"):
+        without(network, "mutual")
+    with pytest.raises(InputError, match="'agents' asked for, SpaceTimeReader has none of them"):
+        without(plain, "agents")
+
+
+def test_frames_that_are_not_read_have_no_match(several):
+    one = several["STCN"][1]
+    affinity = one.insides.affinity.clone()
+    affinity[:, 1, :, CELL[0] * 16 + CELL[1]] = 0  # nothing of frame 1 is among the network's top k
+    view = viz.explore(replace(one, insides=replace(one.insides, affinity=affinity)), PIXEL)
+    assert view.matches[1] is None and view.matches[0] == matches_of(one, CELL)[0] and view.about["empty"]
+
+
+def test_errors_of_several_frames(several, scrubbed):
+    first, last = several["STCN"]
+    with pytest.raises(InputError, match=r"query frames: \[2, 4\] in 'a', \[4\] in 'b'; expected the same"):
+        viz.explore({"a": [first, last], "b": last}, PIXEL)
+    with pytest.raises(InputError, match=r"query frames: \[4, 4\] in 'a', expected each of them once"):
+        viz.explore({"a": [last, last]}, PIXEL)
+    with pytest.raises(
+        InputError, match="pixels per cell: 4 for query frame 2, 8 for query frame 4; expected the same"
+    ):
+        viz.explore([first, replace(last, cell=8)], PIXEL)
+    with pytest.raises(InputError, match="0 looks to draw"):
+        viz.explore({"a": []})
+    with pytest.raises(InputError, match="frame 3 was not looked at; query frames are 2, 4"):
+        scrubbed.frame = 3
+    with pytest.raises(InputError, match=r"frame 4 is not in the memory of frame 4, which holds \[0, 1, 2, 3\]"):
+        scrubbed.memory_cell = (4, 0, 0)
+    with pytest.raises(InputError, match=r"memory cell \(12, 0\) .* outside the grid, which has 12 x 16 cells"):
+        scrubbed.memory_cell = (0, 12, 0)
+    with pytest.raises(InputError, match=r"memory_cell is \(1, 2\), expected \(frame, y, x\)"):
+        scrubbed.memory_cell = (1, 2)
+    with pytest.raises(InputError, match="colour is 'red', expected one of 'W', 'W u', 'agents'"):
+        scrubbed.colour = "red"
+    with pytest.raises(InputError, match="colour is 'agents', but no reader has agents: reader"):
+        viz.explore(last, PIXEL).colour = "agents"
+    with pytest.raises(InputError, match="beside is 'STCN', which is shown already"):
+        scrubbed.beside = "STCN"
+    with pytest.raises(InputError, match=r"matches set to \[\(1, 2\)\], expected 4 cells"):
+        scrubbed.matches = [(1, 2)]
+    with pytest.raises(InputError, match="take .* for 2 query frames|for 2 query frames take"):
+        pack(several, budget=9000)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")

@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tmrn_edu"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SEVEN = {"torch", "jupyterlab", "ipywidgets", "matplotlib", "numpy", "einops", "nbval"}
-COMMANDS = ("tour", "segment", "evaluate", "train", "data", "networks")
+COMMANDS = ("tour", "gallery", "segment", "evaluate", "train", "data", "compare", "figure", "networks")
 
 # A file imports only from files further up; the files of one folder may use each other, but never in a circle.
 ORDER = (
-    ("errors", "nb"),
+    ("errors", "nb", "bootstrap"),
     ("masks",),
     ("data",),
     ("blocks",),
@@ -37,18 +37,29 @@ ORDER = (
     ("inputs",),
     ("inference",),
     ("segmenter", "looking"),
+    ("snapshots",),
+    ("frame_metrics",),
     ("metrics",),
+    ("attributes",),
     ("evaluate_clips",),
+    ("submission",),
+    ("splits", "predictions", "evaluation"),
     ("evaluate",),
+    ("worth",),
+    ("runs",),
+    ("compare",),
+    ("tables",),
     ("viz",),
     ("training",),
     ("train",),
     ("segment_video",),
+    ("correcting",),
     ("report",),
-    ("tour",),
+    ("tour", "gallery"),
     ("check",),
     ("nb",),
     ("recipes",),
+    ("ablation",),
     ("courses",),
     ("commands",),
     ("__main__",),

@@ -112,9 +112,12 @@ class Variant:
 
 
 def parse_variant(words: str) -> Variant:
-    """ "agents=8 pool=mean" -> Variant. Raises InputError for a name or a value that there is not, listing those that there are."""
+    """ "agents=8 pool=mean" -> Variant; "", or what tables call it, is the space-time read.
+
+    Raises InputError for a name or a value that there is not, listing those that there are.
+    """
     given = {}
-    for word in words.split():
+    for word in [] if words == OWN else words.split():
         name, equals, text = word.partition("=")
         kinds = {field.name: field.type for field in fields(Variant)}
         if not equals or name not in kinds:

@@ -1,5 +1,6 @@
 """Looking inside one read: a query frame, memory frames with known masks, and everything the reader did. What pictures are drawn from."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,16 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.inference import memorize_frame, pad_frames, segment_frame
 from tmrn_edu.inputs import check_frame
 from tmrn_edu.masks import MAX_OBJECTS, VOID, index_to_object_masks, probabilities_to_index_mask
+from tmrn_edu.memory.agents import AgentDescription
 from tmrn_edu.memory.readers import Insides, Readout
+
+
+@dataclass(frozen=True)
+class AgentMaps:
+    """Which agent answers for which pixel: TMRN's agents of every memory frame, and what they say of both frames. Sums to one over a."""
+
+    memory: Float[Tensor, "t a m"]  # r[a,m]: pixels of the memory frame under its own agents
+    query: Float[Tensor, "t a q"]  # p[a,q]: pixels of the query frame under the agents of memory frame t
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class Look:
     predicted: UInt8[Tensor, "H W"]  # the query frame's masks as segmented
     cell: int  # pixels per grid cell; grid cell (y, x) covers pixels cell * y - offset ... of the frame
     offset: tuple[int, int]  # padding above and to the left of the frame, in pixels
+    agents: AgentMaps | None = None  # of a reader that has agents
 
     def pixel_to_cell(self, y: float | int, x: float | int) -> tuple[int, int]:
         """The grid cell that holds a pixel of the frame."""
@@ -79,7 +90,7 @@ def look(
     for frame in stored:  # XMem: as if nothing but these frames had been seen
         sensory = network.deep_update(sensory, frame)
     result = segment_frame(network, picture[query], [stored], query, insides=True, sensory=sensory)
-    insides = result.readouts[0].insides
+    insides, number = result.readouts[0].insides, 0
     if insides is None:
         raise InputError(
             f"{type(network.reader).__name__} returned no insides, expected memory.Insides when asked for them"
@@ -98,4 +109,44 @@ def look(
         predicted=probabilities_to_index_mask(result.probabilities[0], ids).cpu(),
         cell=network.cell,
         offset=(padding.top, padding.left),
+        agents=_agent_maps(network.reader, stored, result.features.key, number),
     )
+
+
+PARTS = {
+    "agents": "rectify",
+    "chaining": "beta",
+    "mutual": "mutual",
+}  # what can be switched off, by the number that makes it count
+
+
+def without(network: nn.Module, *parts: str) -> nn.Module:
+    """A copy of a network whose reader does not use some of its `parts`: "agents", "chaining" or "mutual". No weight is trained anew.
+
+    The number in front of the part (lambda, beta, gamma; see `TrajectoryReader`) becomes 0; what was learned beside it stays, so this shows what
+    the part does in this network, not what a network trained without it would do. Raises InputError for a part that the reader does not have.
+    Source: ours.
+    """
+    for part in parts:
+        if getattr(network.reader, PARTS.get(part, ""), None) is None:
+            there = [name for name, number in PARTS.items() if getattr(network.reader, number, None) is not None]
+            seen = f"{part!r} asked for, {type(network.reader).__name__} has {', '.join(there) or 'none of them'}"
+            raise InputError(f"{seen}; expected one of {', '.join(PARTS)}")
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for part in parts:
+            getattr(network.reader, PARTS[part]).zero_()
+    return network
+
+
+def _agent_maps(reader: nn.Module, stored: Sequence, query_key: Tensor, number: int) -> AgentMaps | None:
+    """Agents of memory frames that have some; `number`: the object whose keys they are made of, where every object has its own (STM)."""
+    if getattr(reader, "agents", None) is None or stored[0].description is None:
+        return None
+    features = reader.agents.features(query_key)
+    memory, query = [], []
+    for frame in stored:
+        of = AgentDescription(**{name: part[number : number + 1] for name, part in vars(frame.description).items()})
+        memory.append(of.likelihood[0])
+        query.append(reader.agents.likelihood(features, of)[0])
+    return AgentMaps(torch.stack(memory).cpu(), torch.stack(query).cpu())

@@ -399,10 +399,16 @@ print(f"truly at column {true_column}, found at column {expected_column:.1f}, wi
 # %% [markdown]
 # Sure of itself, and wrong: the path follows the impostor, and with it every earlier frame. No evidence in this clip can tell. Faster motion than $\beta$ was trained for, or a cut in the film, breaks it likewise.
 #
-# **Nothing to pool by.** A reader without evidence and attention has no score at all; it says so when it is made.
+# **Nothing to pool by.** A reader without evidence and attention has no score at all: it takes the plain mean over its frames. Here the first of three frames shows what the query shows, and the others something else; they all count the same.
 
-# %% tags=["raises-exception"]
-te.memory.TrajectoryReader(32, 64, evidence=False, attention=False)
+# %%
+mean_reader = te.memory.TrajectoryReader(32, 64, agents=0, evidence=False, attention=False)
+torch.manual_seed(0)
+seen, others, value = torch.randn(1, 32, 4, 4), torch.randn(2, 1, 32, 4, 4), torch.randn(1, 1, 64, 4, 4)
+kept = [mean_reader.store(key, value, t) for t, key in enumerate([seen, *others])]
+for name, reader in (("plain mean", mean_reader), ("evidence", te.memory.SpaceTimeReader())):
+    weights = reader(kept, te.memory.Query(seen, 3), insides=True).insides.temporal_weights[0].mean(dim=1)
+    print(f"{name:10}", [round(float(weight), 2) for weight in weights])
 
 # %% [markdown]
 # ## What to take along

@@ -121,7 +121,11 @@ class Agents(nn.Module):
             height, width = key.shape[-2:]
             y, x = (torch.linspace(-1, 1, n, dtype=key.dtype, device=key.device) for n in (height, width))
             centred = key - reduce(key, "b ck h w -> b ck 1 1", "mean")
-            length = reduce(reduce(centred**2, "b ck h w -> b h w", "sum"), "b h w -> b 1 1 1", "mean").clamp_min(SHORTEST_KEY**2).sqrt()
+            length = (
+                reduce(reduce(centred**2, "b ck h w -> b h w", "sum"), "b h w -> b 1 1 1", "mean")
+                .clamp_min(SHORTEST_KEY**2)
+                .sqrt()
+            )
             places = torch.stack([repeat(y, "h -> h w", w=width), repeat(x, "w -> h w", h=height)])
             parts.append(self.place * length * rearrange(places, "yx h w -> 1 yx h w"))
         return torch.cat(parts, dim=1) if len(parts) > 1 else key

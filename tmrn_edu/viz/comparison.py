@@ -99,7 +99,7 @@ def qualitative_figure(
     show_J: bool = False,
     dpi: float | int = 300,
 ) -> Figure:
-    """Frames in columns, methods in rows, masks laid over the frames, boxes where the methods differ most.
+    """Frames in columns, methods in rows, masks laid over the frames, boxes where their errors differ most.
 
         te.viz.qualitative_figure(frames, {"STCN": a, "STCN + TMRN": b}, truth, columns=(10, 30, 50)).savefig("figure.pdf")
 
@@ -154,7 +154,7 @@ def qualitative_figure(
                 axis.set_ylabel(names[name], fontsize=7, labelpad=2)
         drawn += len(wanted)
     if drawn:
-        where = "boxes: where the methods differ most" if boxes == "auto" else "boxes: given by hand"
+        where = "boxes: where their errors differ most" if boxes == "auto" else "boxes: given by hand"
         words = fill(f"{where}; {EXPLANATION[compared.truth is not None]}", int(inches[0] / 0.045))
         figure.set_size_inches(inches[0], inches[1] + 0.05 + 0.1 * (words.count("\n") + 1))
         figure.supxlabel(words, fontsize=6)

@@ -1,34 +1,11 @@
-// Draws what tmrn_edu/viz/explorer.py packed (the layout is described there): a query frame that can be clicked, and
-// for the cell that asks, heat maps over every memory frame and its trajectory. No library, nothing loaded.
+// An explorer in a page: what is pointed at, by pointer, touch and keys, and the words around the canvas. `mount` puts one into any element;
+// `render` is the notebook widget's side, which shares the state with Python. No library, nothing loaded.
 
-const LEFT = 272, RIGHT = 584, GAP = 8, TALL = 420, HEAD = 18, FOOT = 14; // sizes in CSS pixels; the canvas is LEFT + RIGHT wide
-const VIRIDIS = [[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140], [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37]];
+const COLOURS = { W: "affinity in each frame", "W u": "affinity × frame's weight", agents: "agents" };
 
-function colour(value) { // 0..1 -> red, green, blue
-  const place = Math.min(Math.max(value, 0), 1) * (VIRIDIS.length - 1), i = Math.min(Math.floor(place), VIRIDIS.length - 2);
-  return VIRIDIS[i].map((low, c) => low + (place - i) * (VIRIDIS[i + 1][c] - low));
-}
+function element(kind, parent, properties = {}) { return parent.appendChild(Object.assign(document.createElement(kind), properties)); }
 
-async function inflate(packed) {
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).arrayBuffer();
-}
-
-function unpack(about, buffer) {
-  const t = about.memory.length, q = about.grid[0] * about.grid[1], k = about.k;
-  let start = 0;
-  const take = (Kind, count) => {
-    const bytes = count * Kind.BYTES_PER_ELEMENT;
-    start += bytes;
-    return new Kind(buffer.slice(start - bytes, start));
-  };
-  const readers = about.readers.map(() => ({
-    peaks: take(Uint8Array, t * q), weights: take(Uint16Array, t * q), paths: take(Uint16Array, t * q * 2),
-    levels: take(Uint8Array, t * q * k), low: take(Uint8Array, t * q * k), high: take(Uint8Array, t * q * k),
-  }));
-  const truth = about.truth ? { places: take(Int16Array, t * q * 2), visible: take(Uint8Array, t * q) } : null;
-  return { readers, truth };
-}
+function say(node, text) { if (node.textContent !== text) node.textContent = text; } // what stays is not laid out again
 
 async function picture(uri) {
   const image = Object.assign(new Image(), { src: uri });
@@ -36,190 +13,218 @@ async function picture(uri) {
   return image;
 }
 
-// What one query cell sees in memory frame t: its best cells, temporal weight, expected and true position (pixels).
-function answer(about, data, reader, cell, t) {
-  const [h, w] = about.grid, n = t * h * w + cell[0] * w + cell[1], part = data.readers[reader];
-  const peak = (part.peaks[n] / 255) ** 2, heat = [];
-  for (let i = n * about.k, m = 0; i < (n + 1) * about.k && part.levels[i]; i++) {
-    m += 256 * part.high[i] + part.low[i];
-    heat.push([Math.floor(m / w), m % w, (part.levels[i] / about.levels) ** 2 * peak]);
-  }
-  const middle = (value, axis) => (value + 0.5) * about.cell - 0.5 - about.offset[axis];
-  return {
-    heat, peak, weight: part.weights[n] / 10000,
-    best: heat.reduce((a, b) => (b[2] > a[2] ? b : a)),
-    expected: [0, 1].map((axis) => middle(part.paths[2 * n + axis] / 16, axis)),
-    truth: data.truth && data.truth.visible[n] ? [0, 1].map((axis) => data.truth.places[2 * n + axis] / 4) : null,
-  };
-}
-
-// Puts an explorer into `root`. `state`: {about, query, reader}; `hooks.changed({query, reader})` is called after clicks.
-export async function mount(root, state, packed, hooks = {}) {
+// Puts an explorer into `root`. `state`: {about, query, frame, reader, beside, memory_cell, colour}, as the traits of the widget;
+// `hooks.changed(state)` is called after whatever the reader of the page did.
+async function mount(root, state, packed, hooks = {}) {
   if (!window.DecompressionStream) { root.textContent = "This picture needs a newer browser."; return { show() {} }; }
-  const { about } = state, [H, W] = about.size, [h, w] = about.grid;
-  const data = unpack(about, await inflate(packed));
-  const [frames, outlines, predicted] = await Promise.all([about.frames, about.outlines, about.predicted].map((uris) => Promise.all(uris.map(picture))));
-  let query = [...state.query], reader = Math.max(0, about.readers.indexOf(state.reader)), weighted = false;
+  const { about } = state, [h, w] = about.grid;
+  const byNumber = async (numbers, uris) => new Map(await Promise.all(uris.map(async (uri, i) => [numbers[i], await picture(uri)])));
+  const [buffer, frames, outlines, predicted] = await Promise.all([
+    inflate(packed), byNumber(about.numbers, about.frames), byNumber(about.stored, about.outlines),
+    Promise.all(about.predicted.map((uris) => Promise.all(uris.map(picture)))),
+  ]);
+  const data = unpack(about, buffer);
+
+  // The state: `view` and readers are numbers here, names and frame numbers outside.
+  let now;
+  const read = (from) => {
+    const view = Math.max(0, about.views.findIndex(({ query }) => query === from.frame));
+    const reader = Math.max(0, about.readers.indexOf(from.reader)), beside = about.readers.indexOf(from.beside);
+    const t = from.memory_cell?.length ? about.views[view].memory.indexOf(from.memory_cell[0]) : -1;
+    const asked = t < 0 ? null : { t, cell: from.memory_cell.slice(1) };
+    now = { view, reader, beside: beside === reader ? -1 : beside, query: [...from.query], asked, colour: from.colour ?? "W" };
+  };
+  const told = () => ({
+    query: [...now.query], frame: about.views[now.view].query, reader: about.readers[now.reader], beside: about.readers[now.beside] ?? "",
+    memory_cell: now.asked ? [about.views[now.view].memory[now.asked.t], ...now.asked.cell] : [], colour: now.colour,
+  });
+  read({ frame: about.query, ...state });
 
   root.className = "tmrn-explorer";
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves the arrow keys to us
-  const bar = root.appendChild(document.createElement("div"));
-  bar.className = "bar";
-  const buttons = about.readers.map((name, index) => {
-    const button = bar.appendChild(document.createElement("button"));
-    button.textContent = name;
-    button.type = "button";
-    button.onclick = () => { reader = index; changed(); };
-    return button;
-  });
-  const label = bar.appendChild(document.createElement("label"));
-  const box = label.appendChild(document.createElement("input"));
-  box.type = "checkbox";
-  box.onchange = () => { weighted = box.checked; draw(); };
-  label.append(" times temporal weight");
-  const canvas = root.appendChild(document.createElement("canvas"));
-  canvas.tabIndex = 0;
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves the keys to us
+  const bar = element("div", root, { className: "bar" });
+  const button = (text, title, act) => element("button", bar, { type: "button", textContent: text, title, onclick: act });
+  const buttons = about.readers.map((name, index) => button(name, `show what ${name} does`, () => choose(index)));
+  const label = (text, parent = bar) => element("label", parent, { textContent: text });
+  const select = (text, options, act) => {
+    const box = element("select", label(text));
+    for (const [value, words] of options) element("option", box, { value, textContent: words });
+    box.onchange = () => { act(box.value); changed(); };
+    return box;
+  };
+  const several = about.readers.length > 1, hasAgents = about.agents.some(Boolean);
+  const beside = several ? select("beside it ", [["", "nothing"], ...about.readers.map((name) => [name, name])], (name) => { now.beside = about.readers.indexOf(name); }) : null;
+  const colourBox = select("colours ", Object.entries(COLOURS).filter(([key]) => key !== "agents" || hasAgents), (key) => { now.colour = key; });
+  let range = null;
+  if (about.views.length > 1) {
+    const scrub = element("div", root, { className: "bar" });
+    range = element("input", label("query frame ", scrub), { type: "range", min: 0, max: about.views.length - 1, step: 1 });
+    range.setAttribute("aria-label", "query frame");
+    range.oninput = () => scrubTo(Number(range.value));
+    range.output = element("output", scrub);
+  }
+  const canvas = element("canvas", root, { tabIndex: 0 });
   canvas.setAttribute("role", "application");
-  const line = root.appendChild(document.createElement("div"));
-  line.className = "line";
+  const line = element("div", root, { className: "line" });
   line.setAttribute("aria-live", "polite");
-  const legend = root.appendChild(document.createElement("div"));
-  legend.className = "legend";
+  const legend = element("div", root, { className: "legend" });
+  const scale = element("div", legend, { className: "scale" });
+  scale.innerHTML = "<span>0</span><i></i>";
+  const largest = element("span", scale);
+  scale.children[1].style.background = `linear-gradient(to right, ${VIRIDIS.map((c) => `rgb(${c})`).join()})`;
+  const meaning = element("p", legend), marks = element("p", legend), keys = element("p", legend);
+  keys.textContent = "Click or drag on the query frame; click on a memory frame to ask backwards. Keys: arrows move (with shift by 4 cells)"
+    + (range ? ", comma and point change the query frame" : "") + (several ? ", r changes the reader, s what stands beside it" : "") + ", c the colours, m asks from memory frames, Escape goes back.";
 
-  // The query frame on the left; memory frames in as many columns as let them be largest.
-  const count = about.memory.length;
-  const fit = (columns) => Math.min((RIGHT - GAP * columns) / columns, (TALL / Math.ceil(count / columns) - HEAD - FOOT) * W / H);
-  const columns = about.memory.map((_, i) => i + 1).reduce((best, c) => (fit(c) > fit(best) ? c : best));
-  const side = Math.max(fit(columns), 40);
-  const large = { x: 0, y: HEAD, width: LEFT, height: LEFT * H / W };
-  const small = about.memory.map((_, i) => ({
-    x: LEFT + GAP + (i % columns) * (side + GAP), y: HEAD + Math.floor(i / columns) * (side * H / W + HEAD + FOOT), width: side, height: side * H / W,
-  }));
-  const width = LEFT + RIGHT, height = Math.max(large.y + large.height, small.at(-1).y + small.at(-1).height) + FOOT;
-  const scale = Math.max(1, Math.min(2, window.devicePixelRatio || 1));
-  [canvas.width, canvas.height] = [width * scale, height * scale];
-  const pen = canvas.getContext("2d");
-  const mask = Object.assign(document.createElement("canvas"), { width: w, height: h });
+  const painter = makePainter(canvas, about, data, { frames, outlines, predicted });
 
-  const at = (panel, [y, x]) => [panel.x + (x + 0.5) / W * panel.width, panel.y + (y + 0.5) / H * panel.height];
-  const square = (panel, [y, x]) => { // a grid cell on a panel
-    const [left, top] = at(panel, [y * about.cell - about.offset[0] - 0.5, x * about.cell - about.offset[1] - 0.5]);
-    return [left, top, about.cell / W * panel.width, about.cell / H * panel.height];
-  };
-  const stroke = (ink, thick, path) => { // twice, the first time darker and thicker, to show on any ground
-    for (const [style, extra] of [["rgba(0,0,0,.75)", 2], [ink, 0]]) {
-      pen.strokeStyle = style; pen.lineWidth = thick + extra; pen.beginPath(); path(); pen.stroke();
+  function words(reader, answers, votes) {
+    const { query, memory } = about.views[now.view];
+    if (now.asked) {
+      const where = `cell (${now.asked.cell.join(", ")}) of memory frame ${memory[now.asked.t]}`;
+      if (!votes.length) return `${about.readers[reader]}: no cell of query frame ${query} has ${where} among its ${about.k} best`;
+      const most = strongestOf(votes);
+      return `${about.readers[reader]}: ${votes.length} cells of query frame ${query} have ${where} among their ${about.k} best; most of all (${most.slice(0, 2).join(", ")}), with ${most[2].toPrecision(2)}`;
     }
-  };
-  const ring = (panel, place, weight) => { // an expected position; hollow, not to hide what it stands on
-    const [x, y] = at(panel, place), r = 3 + 7 * Math.sqrt(weight);
-    stroke("white", 1.6, () => { pen.moveTo(x + r, y); pen.arc(x, y, r, 0, 2 * Math.PI); });
-  };
-  const cross = (panel, place) => {
-    const [x, y] = at(panel, place), r = 5;
-    stroke("#f0e442", 2, () => { pen.moveTo(x - r, y - r); pen.lineTo(x + r, y + r); pen.moveTo(x - r, y + r); pen.lineTo(x + r, y - r); });
-  };
-  const within = (panel, paint) => { pen.save(); pen.beginPath(); pen.rect(panel.x, panel.y, panel.width, panel.height); pen.clip(); paint(); pen.restore(); };
-  const write = (text, x, y) => { pen.fillStyle = "#1a1a1a"; pen.font = "12px system-ui, sans-serif"; pen.fillText(text, x, y); };
+    const [y, x] = middle(about, now.query).map(Math.round), errors = answers.map((a) => a.error).filter((error) => error !== null);
+    const mean = errors.reduce((a, b) => a + b, 0) / errors.length;
+    const error = !about.truth ? "" : errors.length ? `; mean error of the trajectory ${mean.toFixed(1)} pixels, over ${errors.length} of ${memory.length} frames in which the point is to be seen` : "; hidden in all memory frames";
+    return `${about.readers[reader]}, query cell (${now.query.join(", ")}), pixel (${y}, ${x})${error}`;
+  }
 
-  function paintHeat(panel, heat, top) {
-    const ink = mask.getContext("2d"), pixels = ink.createImageData(w, h);
-    for (const [y, x, affinity] of heat) {
-      const value = affinity / top;
-      pixels.data.set([...colour(value), 255 * Math.sqrt(value)], 4 * (y * w + x));
+  function explain() {
+    const share = Math.round(100 * about.share[now.reader]), kept = `Only the ${about.k} best cells of each frame are kept, ${share} % of W on average.`;
+    const readers = now.beside < 0 ? [now.reader] : [now.reader, now.beside], without = readers.filter((reader) => !about.agents[reader]);
+    const shown = now.colour === "agents" && without.length === readers.length ? "W" : now.colour; // of readers without agents
+    const what = now.colour !== "agents" || !without.length ? "" : ` ${without.map((reader) => about.readers[reader]).join(" and ")}: no agents, colours are affinities W, as shares of the largest in their frame.`;
+    if (now.asked) {
+      say(meaning, `Colours in the query frame: ${shown === "W u" ? "W times u" : "W"} of the cell asked for (square), as a share of the largest. W sums to one over a memory frame, not over the query cells that are coloured here. ${kept}`);
+      say(marks, "□ in the query frame: the cell that looks there most.");
+    } else if (shown === "agents") {
+      say(meaning, "Colours: the agent that answers for a cell, paler where it is less sure; each cell's shares sum to one over the agents of that memory frame. Full colour: the agent of the query cell that asks. "
+        + "The query frame is seen by the agents of the newest memory frame. Agents of different frames are different ones, whatever their colour; +1 and -1 are opposite directions." + what);
+    } else {
+      say(meaning, (shown === "W u"
+        ? "Colours: affinity W times the frame's temporal weight u, as a share of the largest in any frame. W u sums to one over all cells of all memory frames."
+        : "Colours: affinity W, as a share of the largest in its frame. W sums to one over the cells of each memory frame.") + ` ${kept}${what}`);
     }
-    ink.putImageData(pixels, 0, 0);
-    const [left, top_] = square(panel, [0, 0]), [right, bottom] = square(panel, [h, w]);
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(mask, left, top_, right - left, bottom - top_);
+    say(largest, shown === "W u" && !now.asked ? "largest in any frame" : now.asked ? "largest" : "largest in its frame");
+    scale.hidden = shown === "agents" && !now.asked;
+    if (!now.asked) say(marks, "□ best cell. ○ expected position, the mean of all cells by W; larger when the frame counts more. White line: the trajectory, back in time from the square that asks; thick where the frame counts more. "
+      + "u and the bar: temporal weight of the frame; u sums to one over the memory frames." + (about.empty ? " Not read: nothing of the frame is among the best that this network reads with." : "") + (about.truth ? " ✕ and dashed line: the true path, where the point is to be seen; numbers in pixels: error." : ""));
   }
 
   function draw() {
-    const answers = about.memory.map((_, t) => answer(about, data, reader, query, t));
-    const strongest = Math.max(...answers.map((a) => a.peak * a.weight), 1e-12);
-    pen.setTransform(scale, 0, 0, scale, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    small.forEach((panel, t) => {
-      const { heat, peak, weight, best, expected, truth } = answers[t];
-      within(panel, () => {
-        pen.filter = "grayscale(1) brightness(.6)"; // where a browser has no filters, the veil below does it alone
-        pen.drawImage(frames[t], panel.x, panel.y, panel.width, panel.height);
-        pen.filter = "none";
-        pen.fillStyle = "rgba(30,30,30,.3)"; pen.fillRect(panel.x, panel.y, panel.width, panel.height);
-        pen.imageSmoothingEnabled = false;
-        pen.drawImage(outlines[t], panel.x, panel.y, panel.width, panel.height);
-        paintHeat(panel, weighted ? heat.map(([y, x, a]) => [y, x, a * weight]) : heat, weighted ? strongest : peak || 1);
-        stroke("white", 1, () => pen.rect(...square(panel, best)));
-        if (truth) cross(panel, truth);
-        ring(panel, expected, weight);
-      });
-      write(`frame ${about.memory[t]}`, panel.x, panel.y - 5);
-      pen.textAlign = "right"; write(`u = ${weight.toFixed(2)}`, panel.x + panel.width, panel.y - 5); pen.textAlign = "left";
-      pen.fillStyle = "#ddd"; pen.fillRect(panel.x, panel.y + panel.height + 2, panel.width, 4);
-      pen.fillStyle = "#0072b2"; pen.fillRect(panel.x, panel.y + panel.height + 2, panel.width * weight, 4);
-    });
-    pen.imageSmoothingEnabled = true;
-    pen.drawImage(frames[count], large.x, large.y, large.width, large.height);
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(predicted[reader], large.x, large.y, large.width, large.height);
-    within(large, () => {
-      let from = [0, 1].map((axis) => (query[axis] + 0.5) * about.cell - 0.5 - about.offset[axis]);
-      for (const { expected, weight } of [...answers].reverse()) { // back in time
-        const start = from;
-        stroke("white", 0.6 + 5 * weight, () => { pen.moveTo(...at(large, start)); pen.lineTo(...at(large, expected)); });
-        from = expected;
-      }
-      for (const { truth } of answers) if (truth) cross(large, truth);
-      for (const { expected, weight } of answers) ring(large, expected, weight);
-      stroke("white", 2, () => pen.rect(...square(large, query)));
-    });
-    write(`frame ${about.query}: click, drag, or arrow keys`, large.x, large.y - 5);
-    buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === reader));
-    const [y, x] = [0, 1].map((axis) => Math.round((query[axis] + 0.5) * about.cell - 0.5 - about.offset[axis]));
-    root.dataset.matches = JSON.stringify(answers.map((a) => a.best.slice(0, 2)));
-    line.textContent = `${about.readers[reader]}, query cell (${query.join(", ")}), pixel (${y}, ${x})`;
-    legend.textContent = (weighted ? "Colour: affinity times temporal weight u, as a share of the largest in any frame; the " : "Colour: affinity, as a share of the largest in its frame; the ")
-      + `${about.k} best cells of each frame, which hold ${Math.round(100 * about.share[reader])} % of it on average. Square: best cell. Ring: expected position, larger with u.` + (about.truth ? " Cross: truth, where visible." : "");
+    const shown = now.beside < 0 ? [now.reader] : [now.reader, now.beside], of = (reader) => ({ view: now.view, reader });
+    const answers = shown.map((reader) => about.views[now.view].memory.map((_, t) => answer(about, data, of(reader), now.query, t)));
+    const votes = shown.map((reader) => (now.asked ? voters(about, data, of(reader), now.asked.cell, now.asked.t, now.colour === "W u") : []));
+    painter.draw({ ...now, shown }, root.clientWidth ? Math.max(280, root.clientWidth - 12) : 856, answers, votes);
+    buttons.forEach((each, index) => each.setAttribute("aria-pressed", index === now.reader));
+    if (beside) [...(beside.value = about.readers[now.beside] ?? "", beside.options)].forEach((option) => { option.disabled = option.value === about.readers[now.reader]; });
+    colourBox.value = now.colour;
+    if (range) [range.value, range.output.textContent] = [now.view, about.views[now.view].query];
+    const { query, memory } = about.views[now.view];
+    canvas.setAttribute("aria-label", `Query frame ${query} and memory frames ${memory.join(", ")}; arrow keys move the cell that asks`);
+    root.dataset.matches = JSON.stringify(answers[0].map((a) => a.best && a.best.slice(0, 2)));
+    root.dataset.state = JSON.stringify(told());
+    line.replaceChildren(...shown.flatMap((reader, i) => [words(reader, answers[i], votes[i]), document.createElement("br")]));
+    explain();
   }
 
-  function changed() { draw(); hooks.changed?.({ query: [...query], reader: about.readers[reader] }); }
-  function move(y, x) {
-    const next = [Math.min(Math.max(y, 0), h - 1), Math.min(Math.max(x, 0), w - 1)];
-    if (next[0] !== query[0] || next[1] !== query[1]) { query = next; changed(); }
+  function changed() { draw(); hooks.changed?.(told()); }
+  const clamp = ([y, x]) => [Math.min(Math.max(y, 0), h - 1), Math.min(Math.max(x, 0), w - 1)];
+  function choose(index) {
+    if (index === now.reader) return;
+    if (index === now.beside) now.beside = now.reader; // they change places
+    now.reader = index;
+    changed();
   }
-  function point(event) {
-    const frame = canvas.getBoundingClientRect(), ratio = width / frame.width;
-    const left = (event.clientX - frame.left) * ratio - large.x, top = (event.clientY - frame.top) * ratio - large.y;
-    if (left < 0 || top < 0 || left >= large.width || top >= large.height) return false;
-    const pixel = [top / large.height * H - 0.5, left / large.width * W - 0.5];
-    move(...pixel.map((value, axis) => Math.floor((value + 0.5 + about.offset[axis]) / about.cell)));
-    return true;
+  function scrubTo(view) {
+    const number = now.asked && about.views[now.view].memory[now.asked.t];
+    now.view = Math.min(Math.max(view, 0), about.views.length - 1);
+    if (now.asked) { // the same memory frame, if this query frame reads it
+      const t = about.views[now.view].memory.indexOf(number);
+      now.asked = t < 0 ? null : { ...now.asked, t };
+    }
+    changed();
   }
-  canvas.onpointerdown = (event) => { canvas.focus({ preventScroll: true }); if (point(event)) canvas.setPointerCapture(event.pointerId); };
-  canvas.onpointermove = (event) => { if (event.buttons & 1) point(event); };
+  function go(t, cell) { // asks: from the query frame (t null), or backwards from a memory frame
+    const before = JSON.stringify([now.asked, now.query]);
+    if (t === null) [now.query, now.asked] = [clamp(cell), null];
+    else now.asked = { t, cell: clamp(cell) };
+    if (JSON.stringify([now.asked, now.query]) !== before) changed();
+  }
+  function spot(event) {
+    const frame = canvas.getBoundingClientRect(), ratio = painter.layout().width / frame.width;
+    return painter.hit((event.clientX - frame.left) * ratio, (event.clientY - frame.top) * ratio);
+  }
+  let dragged; // which panel the pointer went down on: a drag stays within it
+  canvas.onpointerdown = (event) => {
+    canvas.focus({ preventScroll: true });
+    const hit = spot(event);
+    if (!hit) return;
+    canvas.setPointerCapture(event.pointerId);
+    dragged = hit.t;
+    go(hit.t, hit.cell);
+  };
+  canvas.onpointermove = (event) => {
+    if (!(event.buttons & 1) || dragged === undefined) return;
+    const hit = spot(event);
+    if (hit && hit.t === dragged) go(hit.t, hit.cell);
+  };
+  canvas.onpointerup = canvas.onpointercancel = () => { dragged = undefined; };
+  canvas.addEventListener("touchstart", (event) => { // a finger on the query frame points; elsewhere it may scroll the page
+    if (spot(event.touches[0])?.t === null) event.preventDefault();
+  }, { passive: false });
   canvas.onkeydown = (event) => {
-    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    if (!step) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key], far = event.shiftKey ? 4 : 1;
+    const turn = (list, item) => list[(list.indexOf(item) + 1) % list.length];
+    const act = step ? () => (now.asked ? go(now.asked.t, now.asked.cell.map((c, i) => c + far * step[i])) : go(null, now.query.map((c, i) => c + far * step[i]))) : {
+      ",": () => scrubTo(now.view - 1), ".": () => scrubTo(now.view + 1),
+      r: () => choose((now.reader + 1) % about.readers.length),
+      s: () => { now.beside = turn([-1, ...about.readers.keys()].filter((i) => i !== now.reader), now.beside); changed(); },
+      c: () => { now.colour = turn([...colourBox.options].map((option) => option.value), now.colour); changed(); },
+      m: () => { // newest memory frame first, then back in time; where it is looked at most
+        const count = about.views[now.view].memory.length, t = now.asked ? (now.asked.t + count - 1) % count : count - 1;
+        go(t, (answer(about, data, now, now.query, t).best ?? now.query).slice(0, 2));
+      },
+      Escape: () => go(null, now.query),
+    }[event.key];
+    if (!act || (event.key === "Escape" && !now.asked)) return;
     event.preventDefault(); event.stopPropagation();
-    move(query[0] + step[0], query[1] + step[1]);
+    act();
   };
-  canvas.setAttribute("aria-label", `Query frame ${about.query} and memory frames ${about.memory.join(", ")}; arrow keys move the query cell`);
+  let drawn = root.clientWidth;
   draw();
-  return {
-    show(next) { query = [...next.query]; reader = Math.max(0, about.readers.indexOf(next.reader)); draw(); },
-  };
+  performance.mark("tmrn-explorer"); // first picture; benchmarks/explorer.py reads it
+  new ResizeObserver(() => { if (root.clientWidth && Math.abs(root.clientWidth - drawn) > 1) { drawn = root.clientWidth; draw(); } }).observe(root);
+  const view = { show(next) { read(next); draw(); }, state: told, layout: painter.layout, middleOf: painter.middleOf };
+  root.explorer = view; // for a page's own scripts
+  return view;
 }
 
-// The widget's side: the same view, with query and reader shared with Python.
+// The widget's side: the same view, its state shared with Python.
+const TRAITS = ["query", "frame", "reader", "beside", "memory_cell", "colour"];
+
 async function render({ model, el }) {
-  const state = () => ({ about: model.get("about"), query: model.get("query"), reader: model.get("reader") });
-  const view = await mount(el.appendChild(document.createElement("div")), state(), model.get("packed"), {
-    changed({ query, reader }) { model.set("query", query); model.set("reader", reader); model.save_changes(); },
+  const state = () => Object.fromEntries(["about", ...TRAITS].map((name) => [name, model.get(name)]));
+  let waiting, ours = false; // what is set here is on the canvas already
+  const view = await mount(element("div", el), state(), model.get("packed"), {
+    changed(next) { // the picture first: Python hears of it once it is painted, of many quick changes only the last
+      clearTimeout(waiting);
+      waiting = setTimeout(() => {
+        ours = true;
+        for (const name of TRAITS) model.set(name, next[name]);
+        ours = false;
+        model.save_changes();
+      }, 20);
+    },
   });
-  const show = () => view.show(state());
-  model.on("change:query", show);
-  model.on("change:reader", show);
-  return () => { model.off("change:query", show); model.off("change:reader", show); };
+  const show = () => { if (!ours) view.show(state()); };
+  for (const name of TRAITS) model.on(`change:${name}`, show);
+  return () => { for (const name of TRAITS) model.off(`change:${name}`, show); };
 }
 
+export { mount };
 export default { render };
