@@ -29,7 +29,12 @@ def block(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "stored"), [("ablation-synthetic", "ablation_synthetic"), ("ablation-davis-mini", "ablation_davis_mini")]
+    ("name", "stored"),
+    [
+        ("ablation-synthetic", "ablation_synthetic"),
+        ("ablation-trained", "ablation_trained"),
+        ("ablation-davis-mini", "ablation_davis_mini"),
+    ],
 )
 def test_the_page_holds_the_stored_scores(name, stored):
     assert block(name).endswith(table(read_table(ROOT / "docs" / "data" / f"{stored}.csv")))

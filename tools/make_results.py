@@ -1,6 +1,6 @@
 """Make the tables and figures of docs/results.md anew, in place.
 
-    python tools/make_results.py synthetic                          offline, from what is in the repository; a minute on two cores
+    python tools/make_results.py synthetic                          offline, from what is in the repository; minutes on two cores
     python tools/make_results.py synthetic --again                  the same with every clip scored anew: about two hours
     python tools/make_results.py davis-mini --data ROOT [--again]   the parts on real clips, for a folder in DAVIS layout
 
@@ -27,7 +27,7 @@ from tmrn_edu.ablation import OWN, Job, Worth, run_jobs, summarise, table, varia
 from tmrn_edu.compare import compare_runs  # noqa: E402
 from tmrn_edu.data.files import atomic_path  # noqa: E402
 from tmrn_edu.data.synthetic import LEVELS, make_clip  # noqa: E402
-from tmrn_edu.evaluate import evaluate, write_json  # noqa: E402
+from tmrn_edu.evaluate import RepeatFirst, evaluate, write_json  # noqa: E402
 from tmrn_edu.evaluate_clips import affinity_shares, held_out_clips  # noqa: E402
 from tmrn_edu.looking import look  # noqa: E402
 from tmrn_edu.runs import read_run  # noqa: E402
@@ -41,6 +41,7 @@ from tmrn_edu.viz.comparison import qualitative_figure  # noqa: E402
 DATA, IMAGES = ROOT / "docs" / "data", ROOT / "docs" / "images"
 SEEDS = (0, 1, 2)
 PICTURE_SEED = 3
+FLOOR = "repeat_first"
 QUALITATIVE = (("medium", 0), ("hard", 4))
 TINY = [
     "stm-tiny",
@@ -97,6 +98,21 @@ def synthetic_parts(options) -> str:
     rows = run("ablation_synthetic", jobs, options)
     picture = draw(
         rows, "ablation_synthetic", "What each part of a reader is worth in stcn-tiny, training-free, by level"
+    )
+    return f"{picture}\n\n{table(rows)}"
+
+
+def trained_parts(options) -> str:
+    """Variants of the reader in stcn-tiny, each trained on for some steps."""
+    jobs = [
+        Job("stcn-tiny", words, level, seed, 80, clips=16)
+        for seed in SEEDS
+        for level in LEVELS
+        for words in study.TRAINED
+    ]
+    rows = run("ablation_trained", jobs, options)
+    picture = draw(
+        rows, "ablation_trained", "What each reader is worth in stcn-tiny after 80 steps of training, by level"
     )
     return f"{picture}\n\n{table(rows)}"
 
@@ -175,6 +191,34 @@ def davis_parts(options) -> str:
     return table(rows)
 
 
+def scored(name: str, options, words: str, rows: int | None = None):
+    """A shipped network on the split, or the floor; from docs/data/davis_mini as far as it is there."""
+    path = DATA / "davis_mini" / (f"{name}.json" if rows is None else f"{name}_{rows}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if options.again or not path.exists():
+        method = {"segmenter": RepeatFirst} if name == FLOOR else {"network": name, "short_side": rows}
+        write_json(path, evaluate("davis2017", options.data, **method, progress=show_progress()))
+    return read_run(f"{words}={path}")
+
+
+def davis_tiny(options) -> str:
+    """The small networks on real clips: J / F of every sequence, then of all objects."""
+    runs = [scored(FLOOR, options, "first mask repeated"), *(scored(name, options, name) for name in TINY)]
+    found = compare_runs(runs, per="sequence")
+    groups = [("sequence", name) for name in found.groups("sequence")] + [("all", "")]
+    lines = [
+        "| J / F | " + " | ".join(name or "all objects" for _, name in groups) + " | J&F |",
+        "|---" * (len(groups) + 2) + "|",
+    ]
+    for run in runs:
+        cells = [
+            " / ".join(f"{found.find(m, run.name, kind=kind, group=group).value:.3f}" for m in ("J", "F"))
+            for kind, group in groups
+        ]
+        lines.append(f"| {run.name} | " + " | ".join(cells) + f" | {found.find('J&F', run.name).value:.3f} |")
+    return "\n".join(lines)
+
+
 def davis_networks(options) -> str:
     """The mobile networks on real clips, at their own size and at 480 rows: scores, differences, per sequence and attribute."""
     names = {
@@ -182,15 +226,11 @@ def davis_networks(options) -> str:
         "STCN + TMRN (warm)": "tmrn-stcn-mobile",
         "STCN + TMRN (tracking)": "tmrn-stcn-tracking-mobile",
     }
-    folder, runs = DATA / "davis_mini", []
-    folder.mkdir(parents=True, exist_ok=True)
+    runs = []
     for words, name in names.items():
-        for rows in (None, 480) if name != "tmrn-stcn-mobile" else (None,):
-            path = folder / (f"{name}.json" if rows is None else f"{name}_{rows}.json")
-            if options.again or not path.exists():
-                found = evaluate("davis2017", options.data, network=name, short_side=rows, progress=show_progress())
-                write_json(path, found)
-            runs.append(read_run(f"{words}={path}" if rows is None else f"{words}, {rows} rows={path}"))
+        runs.append(scored(name, options, words))
+        if name != "tmrn-stcn-mobile":
+            runs.append(scored(name, options, f"{words}, 480 rows", 480))
     small = [run for run in runs if "rows" not in run.name]
     by_sequence = render(compare_runs(runs, per="sequence"), "markdown")
     by_attribute = render(compare_runs([small[0], small[-1]], per="attribute"), "markdown")
@@ -202,10 +242,15 @@ PARTS: dict[str, dict[str, Callable]] = {
     "synthetic": {
         "networks-synthetic": tiny_networks,
         "ablation-synthetic": synthetic_parts,
+        "ablation-trained": trained_parts,
         "affinities": affinities,
         "qualitative-synthetic": qualitative,
     },
-    "davis-mini": {"networks-davis-mini": davis_networks, "ablation-davis-mini": davis_parts},
+    "davis-mini": {
+        "tiny-davis-mini": davis_tiny,
+        "networks-davis-mini": davis_networks,
+        "ablation-davis-mini": davis_parts,
+    },
 }
 
 
