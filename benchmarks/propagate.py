@@ -1,6 +1,6 @@
 """What a memory reader is worth on real videos before anything is learned: labels propagated along the trunk's ImageNet features, Markdown tables.
 
-    python benchmarks/propagate.py --data DAVIS --imagenet mobilenet_v2-b0353104.pth                     a quarter of an hour a reader on one core
+    python benchmarks/propagate.py --data DAVIS --imagenet mobilenet_v2-b0353104.pth     minutes a reader on one core
     python benchmarks/propagate.py --data DAVIS --imagenet FILE --readers space-time tracking --videos bear rhino --frames 20
 
 Keys are the directions of `mobile.MobileEncoder` with torchvision's weights, scaled so that similarity is cosine / --temperature; values are the

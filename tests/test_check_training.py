@@ -2,6 +2,7 @@
 
 import pytest
 from einops import rearrange
+from exercises import exercise_tests
 
 from tmrn_edu import check
 
@@ -23,19 +24,7 @@ def bootstrapped(losses, share):
 ANSWERS = {"largest_gap": largest_gap, "hard_share": hard_share, "bootstrapped": bootstrapped}
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_worked_answers_pass(name, capsys):
-    assert getattr(check, name)(ANSWERS[name])
-    assert capsys.readouterr().out.startswith("passed: ")
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_empty_functions_do_not(name, capsys):
-    def stub(*_):
-        raise NotImplementedError
-
-    assert not getattr(check, name)(stub)
-    assert capsys.readouterr().out == "not yet: the function is still empty\n"
+test_worked_answers_pass, test_empty_functions_do_not = exercise_tests(ANSWERS)
 
 
 def from_step_0(step, start, end, final):

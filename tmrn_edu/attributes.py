@@ -19,8 +19,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from tmrn_edu.errors import InputError
+from tmrn_edu.masks import VOID
 
-VOID = 255  # the label of pixels that are nobody's
 ROWS = 480  # motion is measured in pixels of a picture whose short side is this
 
 

@@ -22,9 +22,7 @@ from tmrn_edu.frame_metrics import TOLERANCE as TOLERANCE
 from tmrn_edu.frame_metrics import Array, as_numpy, integers, region_and_boundary, size
 from tmrn_edu.frame_metrics import boundary_accuracy as boundary_accuracy
 from tmrn_edu.frame_metrics import region_similarity as region_similarity
-
-VOID = 255  # DAVIS' label for "do not care": never an object
-
+from tmrn_edu.masks import VOID
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One object through a clip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmrn_edu.data.files import reason
+from tmrn_edu.data.listing import few
 from tmrn_edu.errors import InputError
 
 KEYS = ("J", "F", "J_recall", "F_recall")  # of every object of a run
@@ -65,7 +66,7 @@ def read_run(text: str | os.PathLike) -> Run:
     if seen is not None and not (isinstance(seen, dict) and objects.keys() <= seen.keys()):
         lacks = [key for key in objects if not isinstance(seen, dict) or key not in seen]
         counts = f"{len(objects) - len(lacks)} of {len(objects)} objects"
-        raise InputError(f'{file}: "seen" has {counts}, not {_some(lacks)}; expected all of them, or no "seen"')
+        raise InputError(f'{file}: "seen" has {counts}, not {few(lacks)}; expected all of them, or no "seen"')
     return Run(
         name=name,
         dataset=str(plain["dataset"]),
@@ -96,7 +97,7 @@ def check_runs(runs: Sequence[Run]) -> None:
         ):
             if set(one) != set(other):
                 lacks = "; ".join(
-                    f"{has.name} lacks {_some([name for name in wanted if name not in there])}"
+                    f"{has.name} lacks {few([name for name in wanted if name not in there])}"
                     for has, there, wanted in ((run, one, other), (first, other, one))
                     if set(wanted) - set(there)
                 )
@@ -138,7 +139,7 @@ def find_attributes(
     if missing := [name for name in sequences if name not in found]:
         raise InputError(
             f"attributes are known for {len(sequences) - len(missing)} of {len(sequences)} sequences, "
-            f"not for {_some(missing)}; expected all of them"
+            f"not for {few(missing)}; expected all of them"
         )
     return {name: found[name] for name in sequences}
 
@@ -155,7 +156,3 @@ def _read_json(path):
         return json.loads(_read(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is no JSON: {reason(error)}") from error
-
-
-def _some(names, most=5):
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -34,10 +34,10 @@ def summarise(rows: Sequence[dict[str, str]]) -> list[Worth]:
     """
     studies: dict[tuple, dict[str, dict[tuple, tuple[float, float]]]] = {}
     for row in rows:
-        study = studies.setdefault((row["network"], row["data"], row["steps"]), {})
+        study = studies.setdefault((row["network"], row["data"], row["steps"], row["frames"]), {})
         study.setdefault(row["variant"], {})[row["seed"], row["clip"]] = (float(row["J"]), float(row["J_true_memory"]))
     found = []
-    for (network, data, steps), variants in studies.items():
+    for (network, data, steps, _), variants in studies.items():
         base = variants.get("", {})
         for variant, scores in variants.items():
             if missing := [pair for pair in scores if pair not in base]:

@@ -1,7 +1,7 @@
 """Make the tables and figures of docs/results.md anew, in place.
 
     python tools/make_results.py synthetic                          offline, from what is in the repository; minutes on two cores
-    python tools/make_results.py synthetic --again                  the same with every clip scored anew: about two hours
+    python tools/make_results.py synthetic --again                  the same with every clip scored anew, variants trained again: hours
     python tools/make_results.py davis-mini --data ROOT [--again]   the parts on real clips, for a folder in DAVIS layout
 
 What is made stands between the lines `<!-- begin NAME -->` and `<!-- end NAME -->`; the rest of the page is written by hand. Scores of single clips
@@ -44,16 +44,11 @@ PICTURE_SEED = 3
 FLOOR = "repeat_first"
 QUALITATIVE = (("medium", 0), ("hard", 4))
 TINY = [
-    "stm-tiny",
-    "tmrn-stm-tiny",
-    "stcn-tiny",
-    "tmrn-stcn-tiny",
-    "tmrn-stcn-chained-tiny",
-    "xmem-tiny",
-    "tmrn-xmem-tiny",
+    *("stm-tiny", "tmrn-stm-tiny"),
+    *("stcn-tiny", "tmrn-stcn-tiny", "tmrn-stcn-chained-tiny"),
+    *("xmem-tiny", "tmrn-xmem-tiny", "tmrn-xmem-chained-tiny"),
 ]
-TINY.append("tmrn-xmem-chained-tiny")
-LOOKED_AT = (
+LOOKED_AT = [
     "",
     "agents=8",
     "agents=8 start=random",
@@ -61,7 +56,7 @@ LOOKED_AT = (
     "agents=8 scales=2",
     "chain=0.1",
     "mutual=0.05",
-)
+]
 
 
 def run(name: str, jobs: list[Job], options) -> list[dict[str, str]]:
@@ -139,9 +134,8 @@ def difference(rows, base: str, name: str, level: str) -> str:
     found: list[Worth] = summarise(as_study(base, "") + (as_study(name, name) if name != base else []))
     one = found[-1]
     mean, low, high = one.difference
-    return f"{one.J:.3f}" + (
-        "" if name == base else f", {mean:+.3f} [{low:+.3f}, {high:+.3f}]" + " *" * (low > 0 or high < 0)
-    )
+    gain = f", {mean:+.3f} [{low:+.3f}, {high:+.3f}]" + " *" * one.difference.excludes_zero()
+    return f"{one.J:.3f}" + ("" if name == base else gain)
 
 
 def affinities(options) -> str:
