@@ -3,8 +3,10 @@
 These tests read the stored notebooks only; pytest runs them besides, through nbval (pyproject.toml).
 """
 
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import jupytext
@@ -113,9 +115,88 @@ def test_widgets_have_a_picture_and_their_state(path):
                 assert output.data[view]["model_id"] in state, cell.source
 
 
+@pytest.fixture(scope="module")
+def tool():
+    """tools/build_notebooks.py"""
+    place = FOLDER.parent / "tools"
+    sys.path.insert(0, str(place))  # it imports its neighbour
+    try:
+        spec = importlib.util.spec_from_file_location("build_notebooks", place / "build_notebooks.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(place))
+    return module
+
+
+@each
+def test_links_to_the_package_name_the_lines_of_today(path, tool):
+    """`python tools/build_notebooks.py --text` renews them."""
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    assert tool.with_lines(text) == text
+
+
+def test_links_are_renewed_by_name(tool, tmp_path):
+    (tmp_path / "tmrn_edu").mkdir()
+    (tmp_path / "tmrn_edu" / "a.py").write_text("EPS = 1\n\n\nclass A:\n    def b(self): ...\n\n\ndef c(): ...\n")
+    link = "[`{}`](../tmrn_edu/a.py{})".format
+    for name, line in (("A", "#L4"), ("te.A.b", "#L5"), ("a.c", "#L8"), ("EPS", "#L1"), ("a.py", "")):
+        assert tool.with_lines(link(name, "#L77"), tmp_path) == link(name, line)
+    with pytest.raises(ValueError, match="links d to tmrn_edu/a.py, which defines A, A.b, EPS, c"):
+        tool.with_lines(link("d", ""), tmp_path)
+    with pytest.raises(ValueError, match="tmrn_edu/b.py, which is not there"):
+        tool.with_lines("[`d`](../tmrn_edu/b.py)", tmp_path)
+
+
+@each_lesson
+def test_opens_in_colab(path, tool):
+    """A badge under the title, and a first cell that installs the library there, from the address in pyproject.toml."""
+    badge = nbformat.read(path, as_version=4).cells[0].source.splitlines()[2]
+    repository = tool.address().removeprefix("https://github.com/")
+    assert f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}" in badge
+    first = code_cells(path)[0]
+    assert 'if "google.colab" in sys.modules:\n    %pip install' in first.source and not first.outputs
+    assert f'git+{tool.address()}"' in first.source
+
+
+def test_another_address_is_written_everywhere(tool, tmp_path, monkeypatch):
+    """And only there; a notebook takes its text without being run, and refuses when its code has changed."""
+    source = 'A = "https://github.com/{}/x"\n# https://colab.research.google.com/github/{}/x/blob/main\n'.format
+    (tmp_path / "notebooks" / "src").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/old/x"\n')
+    (tmp_path / "notebooks" / "README.md").write_text("old\n")
+    (tmp_path / "notebooks" / "src" / "00.py").write_text(source("old", "old"))
+    monkeypatch.setattr(tool, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(tool, "SOURCES", tmp_path / "notebooks" / "src")
+    tool.move_to("https://github.com/new/x")
+    assert tool.address() == "https://github.com/new/x"
+    assert (tmp_path / "notebooks" / "src" / "00.py").read_text() == source("new", "new")
+    assert (tmp_path / "notebooks" / "README.md").read_text() == "old\n"
+    with pytest.raises(SystemExit, match="expected https://github.com/OWNER/NAME"):
+        tool.move_to("https://elsewhere.org/x")
+
+
+def test_stored_outputs_are_kept_only_where_the_code_is_the_same(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(tool, "SOURCES", tmp_path / "src")
+    (tmp_path / "src").mkdir()
+    text = '# %% [markdown]\n# # {}\n\n# %%\n{} = 1\n"git+https://{}"\n'.format
+    source = tmp_path / "src" / "00.py"
+    source.write_text(text("Before", "x", "a/b"))
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.cells[1]["execution_count"] = 1
+    tool.write(tool.normalise(notebook), tmp_path / "00.ipynb")
+    source.write_text(text("After", "x", "c/d"))
+    kept = tool.normalise(tool.with_stored_outputs(source))
+    assert kept.cells[0].source == "# After" and kept.cells[1].execution_count == 1 and "c/d" in kept.cells[1].source
+    source.write_text(text("After", "y", "c/d"))
+    with pytest.raises(ValueError, match="code has changed, so it must be run: y = 1"):
+        tool.with_stored_outputs(source)
+
+
 @each_lesson
 def test_starts_with_a_picture(path):
-    first = code_cells(path)[:5]
+    first = code_cells(path)[1:6]  # after that for Colab
     assert any("image/png" in output.get("data", {}) for cell in first for output in cell.outputs)
 
 

@@ -3,16 +3,20 @@
     python tools/build_notebooks.py                    # all of them, the answers too
     python tools/build_notebooks.py 01 answers/02      # those whose name starts so
     python tools/build_notebooks.py --check            # run again; say which stored notebooks would change, write nothing
+    python tools/build_notebooks.py --text             # only the text changed: keep the stored outputs, run nothing
+    python tools/build_notebooks.py --address https://github.com/YOU/tmrn_edu     # your own copy: badges and Colab's first cells name it
 
 The source is plain Python with `# %%` cells (jupytext's py:percent), which reads well in a review. The notebook is
 committed with its outputs, so that it reads well without running, and `pytest` compares those outputs with a new run.
 Building twice gives the same file: what differs from run to run is taken out or numbered (see `normalise`).
+Links to lines of the package are written by name, and their line numbers renewed here (`source_lines.py`).
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -20,11 +24,16 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from source_lines import with_lines
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SOURCES = NOTEBOOKS / "src"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+ADDRESS = r'(?m)^Repository = "(https://github\.com/[^"/]+/[^"/]+)"'
+INSTALL = re.compile(
+    r"git\+https://[^\"]+"
+)  # where Colab's first cell gets the library: text, not code that is run here
 PICTURES = ("image/png", "image/jpeg")  # encoded differently from one version of matplotlib to the next
 
 
@@ -60,6 +69,22 @@ def execute(source: Path) -> nbformat.NotebookNode:
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
+    return notebook
+
+
+def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
+    """Convert one source and take the outputs from its stored notebook. Raises ValueError where code changed since that was run."""
+    notebook, stored = jupytext.read(source, fmt="py:percent"), nbformat.read(target(source), as_version=4)
+    new, old = ([cell for cell in twin.cells if cell.cell_type == "code"] for twin in (notebook, stored))
+    changed = [
+        cell.source for cell, twin in zip(new, old) if INSTALL.sub("", cell.source) != INSTALL.sub("", twin.source)
+    ]
+    if changed or len(new) != len(old):
+        first = changed[0].splitlines()[0] if changed else f"{len(new)} code cells, {len(old)} are stored"
+        raise ValueError(f"code has changed, so it must be run: {first}")
+    for cell, twin in zip(new, old, strict=True):
+        cell["outputs"], cell["execution_count"] = twin.outputs, twin.execution_count
+    notebook["metadata"] = stored.metadata
     return notebook
 
 
@@ -134,12 +159,42 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     os.replace(draft, path)
 
 
+def renew_lines(source: Path) -> None:
+    """Brings the line numbers of a source's links to the package up to date."""
+    text = source.read_text(encoding="utf-8")
+    if (renewed := with_lines(text)) != text:
+        source.write_text(renewed, encoding="utf-8", newline="\n")
+
+
+def address() -> str:
+    """Where this repository is on GitHub, from pyproject.toml."""
+    return re.search(ADDRESS, (NOTEBOOKS.parent / "pyproject.toml").read_text(encoding="utf-8")).group(1)
+
+
+def move_to(new: str) -> None:
+    """Writes another address of this repository into pyproject.toml and into the badges and first cells of the sources."""
+    if not (name := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", new)):
+        sys.exit(f"the address is {new!r}, expected https://github.com/OWNER/NAME")
+    old = address()
+    for path in [NOTEBOOKS.parent / "pyproject.toml", NOTEBOOKS / "README.md", *SOURCES.rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        text = text.replace(
+            f"colab.research.google.com/github/{old.removeprefix('https://github.com/')}/",
+            f"colab.research.google.com/github/{name[1]}/",
+        )
+        path.write_text(text.replace(old, new), encoding="utf-8", newline="\n")
+
+
 def main() -> int:
     example = "example: python tools/build_notebooks.py 01 answers/01"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=example)
     parser.add_argument("names", nargs="*", help="beginnings of names below notebooks/src (default: all)")
     parser.add_argument("--check", action="store_true", help="run and compare with the stored notebooks, write nothing")
+    parser.add_argument("--text", action="store_true", help="only text changed: keep the stored outputs, run nothing")
+    parser.add_argument("--address", help="where the repository is: https://github.com/OWNER/NAME (implies --text)")
     options = parser.parse_args()
+    if options.address:
+        move_to(options.address)
 
     # Kernels inherit these, as they do under pytest (conftest.py): the same sums in the same order, no progress bars.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -150,10 +205,13 @@ def main() -> int:
         path = target(source)
         name = path.relative_to(NOTEBOOKS.parent).as_posix()
         try:
-            notebook = normalise(execute(source))
-        except CellExecutionError as error:
+            if not options.check:
+                renew_lines(source)
+            stored = options.text or options.address
+            notebook = normalise(with_stored_outputs(source) if stored else execute(source))
+        except (CellExecutionError, ValueError) as error:
             trouble += 1
-            print(f"{name}: a cell failed\n{error}", file=sys.stderr)
+            print(f"{name}: not built\n{error}", file=sys.stderr)
             continue
         if not options.check:
             write(notebook, path)

@@ -1,11 +1,21 @@
 # %% [markdown]
 # # 00 · Tour
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/00_tour.ipynb)
+#
 # **The question.** You outline one thing in the first frame of a video. Where is it in every frame after that, when something beside it looks almost the same?
 #
 # This task is called *semi-supervised video object segmentation*. A network gets the video and the mask of frame 0. It returns a mask for every later frame. It has no class names to hold on to, and it is not trained on your video: all it knows about your object is what it remembers from the frames before.
 #
 # In this tour you segment a clip three times, measure how good the masks are, and look inside: where did a pixel look in memory, and which path does that draw? About 15 minutes.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 01 · Reading a memory
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/01_reading_a_memory.ipynb)
+#
 # **The question.** A pixel of a new frame asks the past: *have you seen me before, and was I the object?* How does it ask, and what exactly is the answer?
 #
 # You will compute the answer three times, with loops, with one line of einops, and with the package, and see that all three agree. This is the read of STM, STCN and XMem; TMRN (notebooks 02 and 03) changes this step and nothing else. About 15 minutes.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 02 · Spatial alignment
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/02_spatial_alignment.ipynb)
+#
 # **The question.** In notebook 01 all memory frames competed in one softmax, and a frame could stay silent. TMRN instead asks *every* memory frame, one by one: "where in you is this pixel?" How is that asked, and can a few **agents** per frame protect the answer from look-alikes?
 #
 # TMRN (ICCV 2023) replaces the memory read of STM, STCN and XMem by two steps: *spatial alignment*, which is this notebook, and *temporal aggregation*, which is the next. Its authors released no code, so every equation carries a mark: **[S]** said in the paper's supplement, **[K]** taken from its nearest kin, **[ours]** our completion. About 15 minutes.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 03 · Temporal aggregation
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/03_temporal_aggregation.ipynb)
+#
 # **The question.** After spatial alignment (notebook 02) every query pixel holds one answer per memory frame. The answers differ. Whom should it believe, and can the frames help each other to answer?
 #
 # This is the second half of TMRN's read. It begins with an identity that makes the whole method easy to hold in mind, and ends where keys alone cannot go further. Marks as before: **[S]** said in the paper's supplement, **[K]** from its nearest kin, **[ours]** our completion. About 15 minutes.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

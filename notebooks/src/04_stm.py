@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 04 · STM, the whole network
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/04_stm.ipynb)
+#
 # **The question.** Notebooks 01 to 03 took the memory read apart. A network is more than its read: who makes the keys and values, what becomes of the readout, which frames are remembered? And what happens when TMRN's reader takes the place of the old one?
 #
 # STM ("Video Object Segmentation using Space-Time Memory Networks", Oh, Lee, Xu and Kim, ICCV 2019) came first, and everything later is best understood as a change to it. You will build it from the package's parts, stage by stage, until your network and the package's give the same masks. About 20 minutes.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 05 · STCN, the whole network
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/05_stcn.ipynb)
+#
 # **The question.** STM (notebook 04) encodes every memory frame once per object, compares it once per object, and lets a few loud memory pixels do the talking. What is the least one has to change to be rid of all three?
 #
 # STCN ("Rethinking Space-Time Networks with Improved Memory Coverage", Cheng, Tai and Tang, NeurIPS 2021) changes three things: *one* encoder makes the keys of query and memory frames alike; keys are compared by *squared distance*; what is left for the objects is a *light* value encoder. And it reads only the best 20 memory pixels. We go through them in this order, and then put TMRN in. About 15 minutes; what was said in notebook 04 (decoder, soft aggregation, the loop over frames) is not said again.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,11 +1,21 @@
 # %% [markdown]
 # # 06 · XMem
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/06_xmem.ipynb)
+#
 # **The question.** A memory network asks a few stored frames, say one in five. What it knows of the frames in between, it forgets. Should it not also remember *what happened a moment ago*? And when it asks, why should every memory pixel, and every channel of a key, count alike?
 #
 # XMem (Cheng and Schwing, ECCV 2022) answers both. It is STCN's plan (keys from the image alone, values from image and mask) with a new similarity and with a second memory: a small state per object that is carried from frame to frame, the **sensory memory**.
 #
 # You will build XMem from the package's parts, look at what each part sees, put it together, and check that your network is the package's, pixel by pixel. Then TMRN moves in. About 40 minutes, the longest lesson here: a good place for a break is before the sensory memory. Notebooks 01, 04 and 05 come first; 02 and 03 help at the end. **[S]** marks what TMRN's supplement says, **[ours]** our completion.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 07 · Training
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/07_training.ipynb)
+#
 # **The question.** All networks so far came trained. Where does a network learn to look the same thing up again, when nobody has a million annotated videos? And which of the many pixels of a clip should it learn from?
 #
 # The published answer, the same in outline for STM, STCN, XMem and TMRN's supplement: first **still images**, each warped into a little clip; then **videos**, a few frames at a time, with gaps that grow; and a loss that looks more and more at the **hardest pixels** only. We make such clips, take one step by hand, train a small network for half a minute, and look at what it was blamed for. At the end stand the commands for real runs, on one core or on many GPUs, and what they would cost. About 25 minutes. Notebooks 04 and 05 come first.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline

@@ -1,9 +1,19 @@
 # %% [markdown]
 # # 09 · Your own video
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/09_your_own_video.ipynb)
+#
 # **The question.** You have a video, and the outline of one thing in its first frame. What does it take to get the masks of all other frames, on a laptop, without a GPU? And what do you do where they come out wrong?
 #
 # The answer is one command. This lesson looks at what is behind it: a file goes in and masks come out; how a few clicks make the first mask; why a network that learned from painted shapes alone is not enough; what is remembered of a long video; how a look-alike does harm, and how one corrected frame repairs it; and how an object is cut out of its video. About 40 minutes. Notebooks 00, 01 and 05 come first.
+
+# %%
+# On Colab this cell installs the library; anywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    # %pip install -q "tmrn-edu[video,train] @ git+https://github.com/tmrn_edu/tmrn_edu"
+    print("tmrn_edu is installed")
 
 # %%
 # %matplotlib inline
