@@ -26,6 +26,10 @@ def distances(memory_key, query_key):
     return reduce(difference**2, "b t m q ck -> b t m q", "sum")
 
 
+def root(query_key):
+    return query_key.shape[1] ** 0.5
+
+
 def overlap(memory_key, query_key):
     return einsum(*rows(memory_key, query_key), "b t m ck, b q ck -> b t m q")
 
@@ -40,9 +44,31 @@ def iou(prediction, truth):
     return int((prediction & truth).sum()) / union if union else 1
 
 
+def cell_by_cell(affinity, height, width):
+    """With loops, over the grid instead of over m."""
+    answer = torch.zeros(len(affinity), 2, dtype=torch.long)
+    for t, weights in enumerate(rearrange(affinity, "t (h w) -> t h w", h=height)):
+        cells = [(float(weights[y, x]), y, x) for y in range(height) for x in range(width)]
+        answer[t] = torch.tensor(max(cells)[1:])
+    return answer
+
+
+def rows_of(length, affinity):
+    m = affinity.argmax(dim=1)
+    return torch.stack([m // length, m % length], dim=1)
+
+
+def mean_position(affinity, height, width):
+    weights = rearrange(affinity, "t (h w) -> t h w", h=height)
+    y = einsum(weights, torch.arange(height).float(), "t h w, h -> t")
+    x = einsum(weights, torch.arange(width).float(), "t h w, w -> t")
+    return torch.stack([y, x], dim=1)
+
+
 RIGHT = {
     "intersection_over_union": [iou, lambda p, t: torch.tensor(iou(p, t))],
-    "squared_l2": [lambda m, q: -distances(m, q) / 5**0.5],
+    "best_cells": [cell_by_cell, lambda a, h, w: rows_of(w, a), lambda a, h, w: rows_of(w, a).float()],
+    "squared_l2": [lambda m, q: -distances(m, q) / root(q)],
     "space_time_weights": [weights],
     "frame_shares": [
         lambda s: s.logsumexp(dim=2).softmax(dim=1),
@@ -57,16 +83,28 @@ WRONG = {
         (lambda p, t: (p & t).sum() / (p | t).sum(), "not 0 / 0"),
         (lambda p, t: (p & t).sum() / (p | t).sum().clamp(min=1), "J = 1 there, not 0"),
     ],
+    "best_cells": [
+        (lambda a, h, w: rows_of(w, a).flip(1), "that is (x, y)"),
+        (lambda a, h, w: rows_of(h, a), "divide by the width"),
+        (lambda a, h, w: rows_of(h, a).flip(1), "y = m // width"),
+        (lambda a, h, w: torch.stack([a.argmax(dim=1) / w, a.argmax(dim=1) % w], dim=1), "whole rows"),
+        (lambda a, h, w: rows_of(w, a) + 1, "from 0"),
+        (lambda a, h, w: torch.tensor([divmod(int(a.argmax()) % (h * w), w)] * len(a)), "of all frames together"),
+        (lambda a, h, w: rows_of(w, -a), "smallest weight"),
+        (mean_position, "mean position"),
+        (lambda a, h, w: rearrange(rows_of(w, a), "t yx -> yx t"), "expected t 2 = ("),
+        (lambda a, h, w: rows_of(w, a.T), "expected t 2 = ("),
+    ],
     "squared_l2": [
-        (lambda m, q: distances(m, q) / 5**0.5, "minus it"),
+        (lambda m, q: distances(m, q) / root(q), "minus it"),
         (lambda m, q: -distances(m, q), "sqrt(ck)"),
-        (lambda m, q: -distances(m, q).sqrt() / 5**0.5, "squares it"),
+        (lambda m, q: -distances(m, q).sqrt() / root(q), "squares it"),
         (
-            lambda m, q: -distances(m, q) / 5**0.5 + reduce(q**2, "b ck h w -> b 1 1 (h w)", "sum") / 5**0.5,
+            lambda m, q: (reduce(q**2, "b ck h w -> b 1 1 (h w)", "sum") - distances(m, q)) / root(q),
             "up to |query|^2",
         ),
-        (lambda m, q: overlap(m, q) / 5**0.5, "dot product of STM"),
-        (lambda m, q: rearrange(-distances(m, q), "b t m q -> b t q m"), "expected b t m q = (2, 4, 18, 56)"),
+        (lambda m, q: overlap(m, q) / root(q), "dot product of STM"),
+        (lambda m, q: rearrange(-distances(m, q), "b t m q -> b t q m"), "expected b t m q = ("),
     ],
     "space_time_weights": [
         (lambda s: s.softmax(dim=2), "over m in every frame"),
@@ -74,8 +112,8 @@ WRONG = {
         (lambda s: s.softmax(dim=1), "over t;"),
         (lambda s: s.softmax(dim=0), "batch"),
         (lambda s: s.exp() / s.exp().sum(dim=(1, 2), keepdim=True), "overflows"),
-        (lambda s: rearrange(s, "b t m q -> b (t m) q").softmax(dim=1), "expected b t m q = (2, 4, 18, 7)"),
-        (lambda s: s, "values are off"),
+        (lambda s: rearrange(s, "b t m q -> b (t m) q").softmax(dim=1), "expected b t m q = ("),
+        (lambda s: s, "at (b, t, m, q) = (0, 0, 1, 0) it gives "),
     ],
     "frame_shares": [
         (lambda s: s.logsumexp(dim=2), "evidence"),
@@ -83,7 +121,7 @@ WRONG = {
         (lambda s: s.mean(dim=2).softmax(dim=1), "sum after the softmax"),
         (lambda s: s.sum(dim=2).softmax(dim=1), "sum after the softmax"),
         (lambda s: weights(s).mean(dim=2), "not a mean"),
-        (lambda s: s.softmax(dim=2).sum(dim=2), "values are off"),
+        (lambda s: s.softmax(dim=2).sum(dim=2), "it gives 1, expected 0."),
     ],
 }
 
@@ -121,12 +159,15 @@ def test_whatever_an_answer_does_is_one_line(capsys):
     kept = x.clone()
     for answer, line in [
         (overwrites, "passed: doubled"),
-        (lambda x: x, "for (2, 3) the shape is right, but values are off by up to"),
-        (fails, "not yet: it raises IndexError: position 7"),
+        (lambda x: x, "for (2, 3) the shape is right, but at (a, b) = (0, 2) it gives "),
+        (fails, "not yet: for (2, 3) it raises IndexError: position 7"),
         (lambda x: None, "not yet: it returns None; is there a return?"),
         (lambda x: "six", "not yet: it returns a str, expected a tensor"),
         (lambda x: x[0], "not yet: for (2, 3) it returns the shape (3,), expected a b = (2, 3)"),
-        (lambda x: x * torch.nan, "not yet: for (2, 3) it returns NaN or infinite values"),
+        (
+            lambda x: x * torch.nan,
+            "not yet: for (2, 3) it returns NaN or infinite values: at (a, b) = (0, 0) it gives nan, expected ",
+        ),
         (lambda x: (2 * x).requires_grad_(), "passed: doubled"),
     ]:
         assert trial(answer, lambda x: 2 * x, [(x,)], passed="doubled", axes="a b") == line.startswith("passed")

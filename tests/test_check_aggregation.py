@@ -56,7 +56,7 @@ def best_match(affinity, height, width):
         ("trajectory", lambda a, h, w: trajectory(a, h, w).flip(2), "(x, y)"),
         ("trajectory", best_match, "best match alone"),
         ("trajectory", lambda a, h, w: trajectory(rearrange(a, "b t m q -> b t q m"), h, w), "sum over q"),
-        ("trajectory", lambda a, h, w: trajectory(a, h, w)[:, 0], "b t 2 h w = (2, 3, 2, 4, 5)"),
+        ("trajectory", lambda a, h, w: trajectory(a, h, w)[:, 0], "expected b t 2 h w = ("),
         ("pool", lambda s, v: v.mean(dim=2), "plain mean"),
         ("pool", lambda s, v: einsum(s, v, "b t q, b o t cv q -> b o cv q"), "a softmax over t"),
         ("pool", lambda s, v: einsum(s.softmax(2), v, "b t q, b o t cv q -> b o cv q"), "chooses among frames"),

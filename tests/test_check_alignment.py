@@ -48,7 +48,9 @@ def test_empty_functions_do_not(name, capsys):
         ("align", lambda a, f: f, "still on the memory grid"),
         (
             "align",
-            lambda a, f: rearrange(rearrange(align(a, f), "b t c h w -> b t c (h w)"), "b t c (w h) -> b t c h w", h=4),
+            lambda a, f: rearrange(
+                rearrange(align(a, f), "b t c h w -> b t c (h w)"), "b t c (w h) -> b t c h w", h=f.shape[-2]
+            ),
             "rows first",
         ),
         ("rectified_affinity", lambda s, g, r: (s + r * g).softmax(dim=2), "its logarithm"),

@@ -101,7 +101,11 @@ WRONG = [
     ),
     ("paired_interval", lambda a, b, draws: means_of(b - a, draws).quantile(torch.tensor([0.05, 0.95])), "leave 90 %"),
     ("paired_interval", lambda a, b, draws: means_of(b, draws).quantile(ENDS), "of the other network"),
-    ("paired_interval", lambda a, b, draws: means_of(b - a, draws).aminmax()[0].expand(2), "values are off"),
+    (
+        "paired_interval",
+        lambda a, b, draws: means_of(b - a, draws).aminmax()[0].expand(2),
+        "at ends = 1 it gives ",
+    ),
     ("paired_interval", lambda a, b, draws: torch.stack(means_of(b - a, draws).aminmax()), "range of all draws"),
     ("paired_interval", bell, "assume a bell"),
     ("paired_interval", lambda a, b, draws: means_of(b - a, draws).mean(), "expected ends = (2,)"),

@@ -24,7 +24,7 @@ def read_objects(memory_key, query_key, value, divide=True):
     for o in range(memory_key.shape[1]):
         score = einsum(memory_key[:, o], query_key, "b t ck m, b ck q -> b t m q")
         score = score / memory_key.shape[3] ** 0.5 if divide else score
-        exponential = score.exp()
+        exponential = (score - score.amax(dim=(1, 2), keepdim=True)).exp()
         weights = exponential / reduce(exponential, "b t m q -> b 1 1 q", "sum")
         readout.append(einsum(weights, value[:, o], "b t m q, b t cv m -> b cv q"))
     return torch.stack(readout, dim=1)
@@ -92,7 +92,14 @@ def everyone(image, masks):
 
 def of_all_objects(memory_key, query_key, value):
     score = einsum(memory_key, query_key, "b o t ck m, b ck q -> b o t m q") / memory_key.shape[3] ** 0.5
-    weights = score.exp() / reduce(score.exp(), "b o t m q -> b 1 1 1 q", "sum")
+    exponential = (score - score.amax(dim=(1, 2, 3), keepdim=True)).exp()
+    weights = exponential / reduce(exponential, "b o t m q -> b 1 1 1 q", "sum")
+    return einsum(weights, value, "b o t m q, b o t cv m -> b o cv q")
+
+
+def overflowing(memory_key, query_key, value):
+    score = einsum(memory_key, query_key, "b o t ck m, b ck q -> b o t m q") / memory_key.shape[3] ** 0.5
+    weights = score.exp() / reduce(score.exp(), "b o t m q -> b o 1 1 q", "sum")
     return einsum(weights, value, "b o t m q, b o t cv m -> b o cv q")
 
 
@@ -148,6 +155,7 @@ WRONG = [
     ("frames_read", lambda n, e: frames_read(n, e).tolist(), "it returns a list"),
     ("read_objects", lambda k, q, v: read_objects(k, q, v, divide=False), "sqrt(ck)"),
     ("read_objects", of_all_objects, "each object has a softmax of its own"),
+    ("read_objects", overflowing, "exp overflows"),
     ("read_objects", of_each_frame, "softmax over (t m)"),
     ("read_objects", lambda k, q, v: read_objects(k[:, :1].expand_as(k), q, v), "keys of the first one"),
     ("soft_aggregate", normalised, "STM normalises odds"),

@@ -37,6 +37,8 @@ def of_the_batch(losses, share):
 
 WRONG = [
     ("largest_gap", lambda gaps, n, i: [g for s, g in gaps if i > s * n or s == 0][-1], ">=, not >"),
+    ("largest_gap", lambda gaps, n, i: [g for s, g in gaps if i > round(s * n) or s == 0][-1], ">=, not >"),
+    ("largest_gap", lambda gaps, n, i: [g for s, g in gaps if i >= s * n][-1], "round(share * steps)"),
     ("largest_gap", lambda gaps, n, i: gaps[0][1], "always the first gap"),
     ("largest_gap", lambda gaps, n, i: gaps[-1][1], "always the last gap"),
     ("largest_gap", lambda gaps, n, i: max(g for s, g in gaps if i >= round(s * n)), "goes back at the end"),

@@ -28,7 +28,7 @@ nb.setup(seed=0)
 # %% [markdown]
 # ## A clip with a look-alike
 #
-# We painted this clip ourselves. Object 1, in orange outline, is the **target**. One of the others was cut from the same kind of cloth, checked like it, and its path crosses the target's: the **look-alike**.
+# We painted this clip ourselves, with [`make_clip`](../tmrn_edu/data/synthetic.py#L102). Object 1, in orange outline, is the **target**. One of the others was cut from the same kind of cloth, checked like it, and its path crosses the target's: the **look-alike**.
 
 # %%
 clip = te.data.synthetic.make_clip(seed=5, level="medium")
@@ -46,15 +46,17 @@ print("index masks", tuple(clip.index_masks.shape), clip.index_masks.dtype, "   
 # %% [markdown]
 # ## How good is a mask?
 #
-# Two numbers, both in $[0, 1]$ and both from the DAVIS benchmark (Perazzi et al., CVPR 2016, section 5.1).
+# Two numbers, both in $[0, 1]$ and both from DAVIS, the usual benchmark of this task (Perazzi et al., CVPR 2016).
 #
 # *Region similarity* asks whether the right pixels are marked: intersection over union of prediction $A$ and truth $B$,
 #
-# $$J = \frac{|A \cap B|}{|A \cup B|}$$
+# $$J = \frac{|A \cap B|}{|A \cup B|} \qquad \text{(DAVIS, section 5.1)}$$
 #
-# *Boundary accuracy* asks whether the outline lies in the right place. With precision $P$ and recall $R$ of boundary pixels, $F = 2PR / (P + R)$.
+# *Boundary accuracy* asks whether the outline lies in the right place. With precision $P$ (how much of the predicted outline lies on the true one) and recall $R$ (how much of the true outline was found),
 #
-# Before any network, try the laziest method there is: copy the mask of frame 0 to all frames. Anything worth the effort should beat it.
+# $$F = \frac{2PR}{P + R} \qquad \text{(DAVIS, section 5.1)}$$
+#
+# Before any network, try the laziest method there is: copy the mask of frame 0 to all frames. Anything worth the effort should beat it. [`score`](../tmrn_edu/metrics.py#L110) returns the means over the frames that count: not the first, whose mask is given, nor the last, which DAVIS leaves out.
 
 # %%
 copied = clip.index_masks[:1].expand_as(clip.index_masks)
@@ -75,32 +77,39 @@ def intersection_over_union(prediction, truth):
 passed = te.check.intersection_over_union(intersection_over_union)
 
 # %% [markdown]
-# The worked answer is in [answers/00_tour](answers/00_tour.ipynb). By hand, for one frame:
+# The worked answer is in [answers/00_tour](answers/00_tour.ipynb). Here is frame 3 three times, as the ideas of these lessons come: a slow loop in which nothing is hidden, one line, and the package ([`region_similarity`](../tmrn_edu/frame_metrics.py#L27)), with an `assert` that they agree.
 
 # %%
-a, b = copied[3] == 1, clip.index_masks[3] == 1
-by_hand = (a & b).sum() / (a | b).sum()
-assert abs(by_hand - te.metrics.region_similarity(a, b)) < 1e-6
-print("frame 3: counting pixels gives the J of the package")
+A, B = copied[3] == 1, clip.index_masks[3] == 1
+both = either = 0
+for y in range(96):
+    for x in range(96):
+        both += bool(A[y, x] and B[y, x])
+        either += bool(A[y, x] or B[y, x])
+
+line = (A & B).sum() / (A | B).sum()
+assert abs(both / either - line) < 1e-6
+assert abs(te.metrics.region_similarity(A, B) - line) < 1e-6
+print("J of frame 3: loop, line and package agree")
 
 # %% [markdown]
 # ## A network with a memory
 #
-# STM (ICCV 2019) had the idea that this library is about: keep past frames, with their masks, as a **memory**, and let every pixel of the new frame look things up there. A memory pixel holds a *key*, which is matched, and a *value*, which is read. With $s$ the similarity of a memory pixel $m$ of frame $t$ to the query pixel $q$,
+# STM (ICCV 2019) had the idea that this library is about: keep past frames, with their masks, as a **memory**, and let every pixel of the new frame, the *query*, look things up there. A memory pixel holds a *key*, a vector that is matched with the query's, and a *value*, a vector that is read. With $s$ the similarity of memory pixel $m$ of frame $t$ to query pixel $q$, the query pixel gets back its *readout*,
 #
-# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\; \text{value}[t,m], \qquad w = \operatorname{softmax}_{(t\,m)} s \qquad \text{(STM, section 3)}$$
+# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\; \text{value}[t,m], \qquad w = \operatorname{softmax}_{(t\,m)} s \qquad \text{(STM, section 3.2)}$$
 #
-# All pixels of all frames compete in one softmax. **TMRN** ("Alignment Before Aggregation", ICCV 2023) replaces this one step, in two parts:
+# The weights $w$ are called the *affinity*. All pixels of all frames compete in one softmax. This is the *space-time read*. **TMRN** ("Alignment Before Aggregation", ICCV 2023) replaces this one step, in two parts:
 #
 # 1. *spatial alignment*: the query pixel looks into each memory frame by itself and finds its counterpart there (a softmax over $m$ alone);
 # 2. *temporal aggregation*: the counterparts form the pixel's **trajectory** through time, and the network learns how much each frame counts (a softmax over $t$).
 #
-# The paper's supplement describes these steps; its code is not public. So every equation in the library says where it comes from: **[S]** said by the supplement, **[K]** taken from kin, **[ours]** our completion.
+# The paper's supplement describes these steps; its code is not public. So every equation in the library says where it comes from: **[S]** said by the supplement, **[K]** taken from its kin (published methods that do something similar), **[ours]** our completion. An equation of another network names the paper and its section.
 #
-# Three small networks come with the package. They differ in nothing but their *reader*, the module that does this step:
+# Three small networks that come with the package ([`load`](../tmrn_edu/weights.py#L88)) differ in nothing but their *reader*, the module that does this step:
 #
-# - `stcn-tiny`: STCN (NeurIPS 2021) with the space-time read, the baseline;
-# - `tmrn-stcn-tiny`: the same with TMRN's reader as we read it in the supplement;
+# - `stcn-tiny`: STCN (NeurIPS 2021) with the space-time read ([`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66)), the baseline;
+# - `tmrn-stcn-tiny`: the same with TMRN's reader as we read it in the supplement ([`TrajectoryReader`](../tmrn_edu/memory/readers.py#L35));
 # - `tmrn-stcn-chained-tiny`: a further step of ours, in which the trajectory is followed from frame to frame and age counts. **[ours]**
 
 # %%
@@ -113,7 +122,7 @@ for name, network in networks.items():
 # %% [markdown]
 # ## Segment, and score
 #
-# One call. Masks are given as a dictionary from frame number to mask, and `memory_every=1` puts every frame into memory once it is segmented (in real videos, where neighbouring frames hardly differ, every fifth is usual).
+# One call of [`segment`](../tmrn_edu/segmenter.py#L259). Masks are given as a dictionary from frame number to mask, and `memory_every=1` puts every frame into memory once it is segmented (in real videos, where neighbouring frames hardly differ, every fifth is usual).
 
 # %%
 given = {0: clip.index_masks[0]}
@@ -158,12 +167,12 @@ for info in (info for info in te.list_networks() if info.name.endswith("-tiny"))
     print(f"on 64 clips   {info.name:23}", "   ".join(f"{level} J {info.scores[level]['J']:.3f}" for level in ("easy", "medium", "hard")))
 
 # %% [markdown]
-# One training run each, so small differences mean little here. How to compare readers fairly (same initial weights, several seeds, differences paired over clips) is in `tmrn_edu/evaluate_clips.py`.
+# One training run each, so small differences mean little here. How to compare methods fairly is the subject of [08](08_evaluation.ipynb).
 
 # %% [markdown]
 # ## Where did a pixel look?
 #
-# `te.look` performs a single read and keeps what happened inside it. The query is frame 5. Frames 1 to 4 are memory; their true masks are given, so that what we see is the read and not the errors of earlier frames.
+# [`look`](../tmrn_edu/looking.py#L57) performs a single read and keeps what happened inside it. The query is frame 5. Frames 1 to 4 are memory; their true masks are given, so that what we see is the read and not the errors of earlier frames.
 
 # %%
 query, memory = 5, (1, 2, 3, 4)
@@ -172,17 +181,48 @@ pixel = te.viz.choose_pixel(looks, clip)
 te.viz.affinity_figure(looks, pixel)
 
 # %% [markdown]
-# The square marks a pixel of the query frame. Bright cells are where it looked in each memory frame, and $u$ is how much that frame counts.
+# One row per reader. The square marks a pixel of the query frame. Bright cells are where it looked in each memory frame, and $u$ is how much that frame counts. (The affinity of any reader can be split so: into where in a frame, summing to one over each frame, and how much the frame counts, summing to one over the frames. For the space-time read, [01](01_reading_a_memory.ipynb) shows it.)
 #
-# This pixel was not drawn by chance. `choose_pixel` takes the one at which the baseline is further from the truth than the others by most: such an example shows *how* readers differ, not how *often*.
+# This pixel was not drawn by chance. [`choose_pixel`](../tmrn_edu/viz/trajectories.py#L89) takes the one at which the baseline is further from the truth than the others by most: such an example shows *how* readers differ, not how *often*.
 #
-# The mean position of the bright cells in each frame, in the order of time, is the pixel's **trajectory**. Here it is beside the truth (dashed):
+# The mean position of the bright cells in each frame, in the order of time, is the pixel's **trajectory**. Here it is, a number for each memory frame, beside the truth (dashed, yellow crosses):
 
 # %%
 te.viz.trajectory_figure(looks, pixel, truth=clip)
 
 # %% [markdown]
-# How often is a question for all pixels of the target. For each we take the *best match* in every memory frame, the brightest cell: how many of these lie within 4 pixels of the true place?
+# A mean may fall between two bright cells, where nothing matches at all. So we also ask for the **best match** in every memory frame, the one brightest cell. The affinity of one query pixel is a table `t m`: a row for every memory frame, in it a weight for every cell of the grid, counted row by row. A grid of width `w` has cell (y, x) at place `m = y * w + x`. With a loop, for our pixel:
+
+# %%
+look = looks["stcn-tiny"]
+h, w = look.insides.trajectory.shape[-2:]
+cell = look.pixel_to_cell(*pixel)
+affinity = look.insides.affinity[0, :, :, cell[0] * w + cell[1]]
+
+best = []
+for t in range(len(memory)):
+    brightest = 0
+    for m in range(h * w):
+        if affinity[t, m] > affinity[t, brightest]:
+            brightest = m
+    best.append(divmod(brightest, w))  # (m // w, m % w)
+print("affinity t m =", tuple(affinity.shape), " on a grid h w =", (h, w))
+
+# %% [markdown]
+# **Exercise 2.** Write it without loops, for any table `t m`, as a tensor `t 2`.
+
+
+# %% tags=["exercise"]
+def best_cells(affinity, height, width):
+    """The brightest cell (y, x) of each memory frame. affinity: t m, on a grid height x width. Returns t 2."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+passed = te.check.best_cells(best_cells)
+
+# %% [markdown]
+# How *often* a reader is right is a question for all pixels of the target. [`look_pck`](../tmrn_edu/evaluate_clips.py#L113) takes all their best matches: how many of them lie within 4 pixels of the true place?
 
 # %%
 from tmrn_edu.evaluate_clips import look_pck
@@ -191,6 +231,8 @@ for name, look in looks.items():
     print(f"{name:23} {look_pck(look, clip, threshold=4):.2f} of the best matches are right to 4 pixels")
 
 # %% [markdown]
+# About two of three are wrong, with every reader, and yet $J$ was 0.8 or more: to carry a mask over, *any* cell of the right thing will do. A good match and a good mask are two questions.
+#
 # Now click. In a running notebook the picture below answers to clicks, drags and arrow keys; on a web page that shows no widgets you see it as a still.
 
 # %%
@@ -198,20 +240,34 @@ view = te.viz.explore(looks, pixel, top_k=8, truth=clip)
 view
 
 # %% [markdown]
-# The widget is an object like any other. Set its query, and ask where the best match lies in each memory frame:
+# The widget is an object like any other ([`Explorer`](../tmrn_edu/viz/explorer.py#L42)). Set its query, and ask for the best match in each memory frame. It is what the loop found, and what two lines find:
 
 # %%
-view.query = looks["stcn-tiny"].pixel_to_cell(*pixel)
-assert len(view.matches) == len(memory)
-print("one best cell in each of the memory frames", view.about["memory"])
+view.query = cell
+m = affinity.argmax(dim=1)
+line = torch.stack([m // w, m % w], dim=1)
+assert view.matches == best == [tuple(place) for place in line.tolist()]
+print("one best cell in each of the memory frames", view.about["memory"], "- loop, lines and package agree")
 
 # %% [markdown]
 # ## Where it breaks
 #
-# **A hidden object, and its look-alike in reach.** This time follow the *other* one: outline the look-alike in frame 0. It will pass behind our target, and for a moment almost nothing of it is to be seen.
+# **A hidden object, and its look-alike in reach.** This time follow the *other* one: outline the look-alike in frame 0. It will pass behind our target. (`clip.layers` says which thing is on top at each pixel; 2 is the look-alike.)
 
 # %%
 look_alike = (clip.layers == 2).to(torch.uint8)
+for t in (0, 1, 3, 5):
+    print(f"frame {t}: {int(look_alike[t].sum()):4} pixels of the look-alike are to be seen")
+
+# %% [markdown]
+# **Predict.** In frame 5 the look-alike is all but gone. What will its mask do: disappear, stay where it was, or go somewhere else?
+#
+# <details><summary>Answer</summary>
+#
+# It slides over to the target. Every pixel of the target resembles the look-alike, and the weights of a softmax sum to one: a read has to find its answer somewhere, it cannot say "nowhere".
+# </details>
+
+# %%
 followed = te.segment(networks["stcn-tiny"], clip.frames, {0: look_alike[0]}, memory_every=1)
 te.viz.contact_sheet(clip.frames[[0, 1, 3, 5]], followed.index_masks[[0, 1, 3, 5]], alpha=0.35, titles=["given", "1", "3", "5"], dpi=70)
 
@@ -224,9 +280,7 @@ for t in (1, 3, 5):
 assert on_target[5] > 0.5
 
 # %% [markdown]
-# Little of the look-alike is left to find in frame 5, and every pixel of the target resembles it. The weights of a softmax sum to one: the read cannot answer "nowhere". So the mask slides over to the target.
-#
-# Nor does it come back by itself. From frame 1 on, memory holds masks that the network made itself, and a wrong one, once stored, is evidence for the next. A better read does not automatically give better masks; that is why the library always scores both, masks from predicted memories and from true ones.
+# The mask slid over to the target. From frame 1 on, memory holds masks that the network made itself, and a wrong one, once stored, is evidence for the next. So a better read does not automatically give better masks; that is why the library always scores both, masks from predicted memories and from true ones.
 #
 # A first mask without any object is refused at once, with a message that names both sides:
 
@@ -236,7 +290,7 @@ te.segment(networks["stcn-tiny"], clip.frames, {0: torch.zeros(96, 96, dtype=tor
 # %% [markdown]
 # ## A real video
 #
-# The networks above learned from painted shapes of 96 x 96 pixels, to be understood. For a video of your own there are **mobile** ones, on a trunk that has seen photographs; `te.segment` takes one of them where no network is named. Real videos belong to somebody, so here is the next best thing: a clip in the size of a real video, whose textures are cut from pictures. A brown target on brown ground:
+# The networks above learned from painted shapes of 96 x 96 pixels, to be understood. For a video of your own there are **mobile** ones, whose *trunk* (the first and largest part of an encoder) has learned from photographs; `te.segment` takes one of them where no network is named. Real videos belong to somebody, so here is the next best thing: a clip in the size of a real video, whose textures are cut from pictures. A brown target on brown ground:
 
 # %%
 from tmrn_edu.data.photos import bundled_photos
@@ -267,21 +321,30 @@ te.viz.contact_sheet(
 #
 # | idea | paper | file in `tmrn_edu/` | notebook |
 # | --- | --- | --- | --- |
-# | keys, similarities | STM 3.2, STCN 3.2, XMem 3.2 | `memory/similarity.py` | [01](01_reading_a_memory.ipynb) |
-# | affinity, top-k, space-time read | STM 3.2, STCN | `memory/affinity.py`, `memory/readers.py` | [01](01_reading_a_memory.ipynb) |
-# | agents and their correlation | supplement | `memory/agents.py` | [02](02_spatial_alignment.ipynb) |
-# | spatial alignment | supplement | `memory/alignment.py` | [02](02_spatial_alignment.ipynb) |
-# | temporal aggregation | supplement | `memory/aggregation.py` | [03](03_temporal_aggregation.ipynb) |
-# | which frames are kept | STM 3.5 | `memory/working.py` | [05](05_stcn.ipynb) |
-# | STM, whole | STM 3 | `networks/stm.py`, `encoders.py`, `decoder.py` | [04](04_stm.ipynb) |
-# | STCN, whole | STCN 3 | `networks/stcn.py` | [05](05_stcn.ipynb) |
-# | XMem, whole, without long-term memory | XMem 3 | `networks/xmem.py`, `memory/sensory.py` | [06](06_xmem.ipynb) |
-# | several objects | STM 3.5 | `masks.py` | [01](01_reading_a_memory.ipynb) |
-# | a video, frame by frame | STM 3.5 | `inference.py`, `segmenter.py` | [04](04_stm.ipynb) |
-# | keys for real video | MobileNetV2, ours | `mobile.py`, `imagenet.py` | [09](09_your_own_video.ipynb) |
-# | a file in, masks out | ours | `segment_video.py`, `data/video.py` | [09](09_your_own_video.ipynb) |
-# | learning | STCN 4 | `train.py`, `training/`, `losses.py`, `recipes/` | [07](07_training.ipynb) |
-# | J and F | DAVIS | `metrics.py`, `evaluate.py` | |
-# | clips with known truth | ours | `data/synthetic.py` | |
+# | keys, similarities | STM 3.2, STCN "Similarity Function", XMem 3.2 | [`memory/similarity.py`](../tmrn_edu/memory/similarity.py) | [01](01_reading_a_memory.ipynb) |
+# | affinity, top-k, space-time read | STM 3.2, STCN | [`memory/affinity.py`](../tmrn_edu/memory/affinity.py), [`memory/space_time.py`](../tmrn_edu/memory/space_time.py) | [01](01_reading_a_memory.ipynb) |
+# | agents and their correlation | supplement | [`memory/agents.py`](../tmrn_edu/memory/agents.py) | [02](02_spatial_alignment.ipynb) |
+# | spatial alignment | supplement | [`memory/alignment.py`](../tmrn_edu/memory/alignment.py) | [02](02_spatial_alignment.ipynb) |
+# | temporal aggregation | supplement | [`memory/aggregation.py`](../tmrn_edu/memory/aggregation.py) | [03](03_temporal_aggregation.ipynb) |
+# | TMRN's reader, whole | supplement | [`memory/readers.py`](../tmrn_edu/memory/readers.py) | [03](03_temporal_aggregation.ipynb) |
+# | which frames are kept | STM "Inference" | [`memory/working.py`](../tmrn_edu/memory/working.py) | [05](05_stcn.ipynb) |
+# | STM, whole | STM 3 | [`networks/stm.py`](../tmrn_edu/networks/stm.py), [`encoders.py`](../tmrn_edu/encoders.py), [`decoder.py`](../tmrn_edu/decoder.py) | [04](04_stm.ipynb) |
+# | STCN, whole | STCN 3 | [`networks/stcn.py`](../tmrn_edu/networks/stcn.py) | [05](05_stcn.ipynb) |
+# | XMem, whole, without long-term memory | XMem 3 | [`networks/xmem.py`](../tmrn_edu/networks/xmem.py), [`memory/sensory.py`](../tmrn_edu/memory/sensory.py) | [06](06_xmem.ipynb) |
+# | several objects | STM "Multi-object Segmentation" | [`masks.py`](../tmrn_edu/masks.py) | [01](01_reading_a_memory.ipynb) |
+# | a video, frame by frame | STM "Inference" | [`inference.py`](../tmrn_edu/inference.py), [`segmenter.py`](../tmrn_edu/segmenter.py) | [04](04_stm.ipynb) |
+# | learning | STCN "Implementation Details" | [`train.py`](../tmrn_edu/train.py), [`training/`](../tmrn_edu/training), [`losses.py`](../tmrn_edu/losses.py), [`recipes/`](../tmrn_edu/recipes) | [07](07_training.ipynb) |
+# | J and F | DAVIS 5.1 | [`metrics.py`](../tmrn_edu/metrics.py), [`evaluate.py`](../tmrn_edu/evaluate.py) | [08](08_evaluation.ipynb) |
+# | keys for real video | MobileNetV2, ours | [`mobile.py`](../tmrn_edu/mobile.py), [`imagenet.py`](../tmrn_edu/imagenet.py) | [09](09_your_own_video.ipynb) |
+# | a file in, masks out | ours | [`segment_video.py`](../tmrn_edu/segment_video.py), [`data/video.py`](../tmrn_edu/data/video.py) | [09](09_your_own_video.ipynb) |
+# | your own reader | ours | [`memory/readers.py`](../tmrn_edu/memory/readers.py) | [10](10_experiment.ipynb) |
+# | clips with known truth | ours | [`data/synthetic.py`](../tmrn_edu/data/synthetic.py) | all |
 #
-# **Next:** [01 · Reading a memory](01_reading_a_memory.ipynb) opens the formula above and computes it three ways.
+# ## What to take along
+#
+# - The task: one mask in, a mask for every later frame out. All that is known of the object is what **memory** holds: keys to match, values to read.
+# - **J** counts pixels, **F** counts outline. One clip is an anecdote; a table over many clips is a result.
+# - A pixel's **trajectory** is where it looks in each memory frame. STM, STCN and XMem let all frames compete at once; TMRN asks each frame by itself, then weighs the answers.
+# - A read cannot answer "nowhere", and a wrong mask, once stored, is evidence for the next.
+#
+# Answers to the exercises: [answers/00_tour](answers/00_tour.ipynb). Next: [01 · Reading a memory](01_reading_a_memory.ipynb) opens the formula above and computes it three ways. Last comes [10 · Experiment](10_experiment.ipynb): write a memory reader of your own in 30 lines, plug it into STCN, train it for a minute, score it.

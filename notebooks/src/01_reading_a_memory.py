@@ -41,7 +41,7 @@ te.viz.contact_sheet(clip.frames[[*memory, query]], known, titles=titles, alpha=
 # %% [markdown]
 # ## Keys: what is matched
 #
-# A network turns every frame into a grid of **keys**, one vector of `ck` numbers per cell. Our small STCN has one cell for every 4 x 4 pixels. In STCN keys come from the image alone, not from the mask, so query and memory frames use the same encoder.
+# A network turns every frame into a grid of **keys**, one vector of `ck` numbers per cell. Our small STCN has one cell for every 4 x 4 pixels. In [`STCN`](../tmrn_edu/networks/stcn.py#L87) keys come from the image alone, not from the mask, so query and memory frames use the same encoder ([`STCN.encode`](../tmrn_edu/networks/stcn.py#L122)).
 
 # %%
 network = te.load("stcn-tiny")
@@ -63,7 +63,7 @@ side_by_side({f"keys of {title}": picture for title, picture in zip(titles, colo
 # %% [markdown]
 # ## Values: what is read
 #
-# For every memory frame and every object, a second encoder sees the image *and the mask* and writes a **value** of `cv` numbers into each cell. In our small network the last few channels of the value are the mask itself, shrunk to the grid, so that we can see what is read. (That is ours; the published networks leave it to the encoder what to write.)
+# For every memory frame and every object, a second encoder ([`MemoryNetwork.encode_value`](../tmrn_edu/networks/base.py#L122)) sees the image *and the mask* and writes a **value** of `cv` numbers into each cell. In our small network the last few channels of the value are the mask itself, shrunk to the grid, so that we can see what is read. (That is ours; the published networks leave it to the encoder what to write.)
 
 # %%
 object_masks = te.masks.index_to_object_masks(clip.index_masks[memory], [1])
@@ -91,12 +91,12 @@ print("similarity  ", tuple(te.memory.dot_product(memory_key, query_key).shape))
 # How alike are a memory key $k$ and a query key $q$? The three networks answer differently:
 #
 # $$\begin{aligned}
-# \text{STM:} \quad & s = \frac{\langle k, q\rangle}{\sqrt{c_k}} && \text{dot product}\\
-# \text{STCN:} \quad & s = -\frac{\lVert k - q\rVert^2}{\sqrt{c_k}} && \text{negative squared L2}\\
-# \text{XMem:} \quad & s = -\frac{\sigma_k}{\sqrt{c_k}} \sum_c e_{q,c}\,(k_c - q_c)^2 && \text{anisotropic L2}
+# \text{dot product:} \quad & s = \frac{\langle k, q\rangle}{\sqrt{c_k}} && \text{(STM, section 3.2)}\\
+# \text{negative squared L2:} \quad & s = -\frac{\lVert k - q\rVert^2}{\sqrt{c_k}} && \text{(STCN, "Similarity Function")}\\
+# \text{anisotropic L2:} \quad & s = -\frac{\sigma_k}{\sqrt{c_k}} \sum_c e_{q,c}\,(k_c - q_c)^2 && \text{(XMem, section 3.2)}
 # \end{aligned}$$
 #
-# In XMem, the *shrinkage* $\sigma_k \ge 1$ belongs to a memory pixel (how picky it is), the *selection* $e_{q,c} \in [0, 1]$ to a query pixel (which channels it cares about).
+# (The scale $1/\sqrt{c_k}$ stands in the authors' code: sums over more channels are larger, and it evens that out.) In the package they are [`dot_product`](../tmrn_edu/memory/similarity.py#L23), [`negative_squared_l2`](../tmrn_edu/memory/similarity.py#L37) and [`anisotropic_l2`](../tmrn_edu/memory/similarity.py#L54). In XMem, the *shrinkage* $\sigma_k \ge 1$ belongs to a memory pixel (how picky it is), the *selection* $e_{q,c} \in [0, 1]$ to a query pixel (which channels it cares about).
 #
 # With keys of two numbers all possible memory keys fit on a plane. The star is the query; the brighter a place, the higher a memory key there would score; of A, B and C the ring marks the winner.
 
@@ -110,7 +110,14 @@ similarity_planes(plane_query, plane_memory, selection=torch.tensor([1.0, 0.05])
 # - **L2** has round contours: near is good, and nothing beats being equal. A wins.
 # - **Anisotropic L2** stretches the circles. This query hardly cares for channel 2, so C, far away but only in channel 2, wins.
 #
-# Is the long key a real danger? Stretch one key in a corner of the memory, where there is only background, tenfold. For how many query pixels is it now the best match of all?
+# Is the long key a real danger? Stretch one key in a corner of the memory, where there is only background, tenfold.
+#
+# **Predict.** For which share of all query pixels is this one key now the best match: by dot product? By squared L2?
+#
+# <details><summary>Answer</summary>
+#
+# By dot product for nine out of ten: its product with every query of roughly its direction grew tenfold too. By L2 for none: it now lies far from everything.
+# </details>
 
 # %%
 stretched = memory_key.clone()
@@ -119,7 +126,7 @@ best = {}
 for name, similarity in {"dot product": te.memory.dot_product, "squared L2": te.memory.negative_squared_l2}.items():
     scores = rearrange(similarity(stretched, query_key), "1 t m q -> (t m) q")
     best[name] = (scores.argmax(dim=0) == 0).float().mean()
-    print(f"{name:11}: the stretched key is the best match for {best[name]:.1f} of all query pixels")
+    print(f"{name:11}: the stretched key is the best match for a share of {best[name]:.1f} of all query pixels")
 
 # %% [markdown]
 # Now in code. First slowly: **one** query pixel `q`, a loop over all memory frames and pixels.
@@ -191,7 +198,7 @@ side_by_side(maps, mark={"query": (4 * y + 1.5, 4 * x + 1.5)}, columns=4)
 #
 # Scores become weights through a softmax, and it matters over what. In a space-time read all pixels of all memory frames compete:
 #
-# $$w[t,m,q] = \frac{\exp s[t,m,q]}{\sum_{t',m'} \exp s[t',m',q]} \qquad \text{(STM, Space-time Memory Read)}$$
+# $$w[t,m,q] = \frac{\exp s[t,m,q]}{\sum_{t',m'} \exp s[t',m',q]} \qquad \text{(STM, section 3.2)}$$
 #
 # For our pixel, with a loop. (Subtracting the largest score first changes nothing, as you have just seen, and keeps `exp` from overflowing.)
 
@@ -216,6 +223,9 @@ def space_time_weights(similarity):
 
 # %% tags=["check"]
 passed = te.check.space_time_weights(space_time_weights)
+
+# %% [markdown]
+# The package has it as [`softmax_over_memory`](../tmrn_edu/memory/affinity.py#L30):
 
 # %%
 affinity = te.memory.affinity.softmax_over_memory(l2)
@@ -249,7 +259,7 @@ print(f"the 20 best of 1728 hold {kept:.0%} of the weight")
 #
 # The answer to the question is the weighted mean of what was stored:
 #
-# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\;\text{value}[t,m] \qquad \text{(STM, Space-time Memory Read)}$$
+# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\;\text{value}[t,m] \qquad \text{(STM, section 3.2)}$$
 #
 # The loop, for our pixel and the one object:
 
@@ -267,7 +277,7 @@ value_rows = rearrange(memory_value, "b o t cv h w -> b o t (h w) cv")
 read = einsum(affinity, value_rows, "b t m q, b o t m cv -> b o cv q")
 
 # %% [markdown]
-# And the package. A **reader** stores frames and reads them; every network in the library takes any reader. This one walks over the memory frame by frame and never holds the million weights at once, so its agreement is not for free (notebook 03 shows how it is done).
+# And the package. A **reader** stores frames and reads them; every network in the library takes any reader. [`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66) walks over the memory frame by frame and never holds the million weights at once, so its agreement is not for free (notebook 03 shows how it is done).
 
 # %%
 reader = te.memory.SpaceTimeReader()
@@ -281,7 +291,7 @@ print("loop, einsum and package agree:", tuple(readout.value.shape), "  b o cv h
 # %% [markdown]
 # ## What was read
 #
-# Remember that the last channels of the value are the mask. Read out, they are a mask of the *query* frame, carried over by the affinity alone. The decoder makes it sharp, with a look at the frame's own features.
+# Remember that the last channels of the value are the mask. Read out, they are a mask of the *query* frame, carried over by the affinity alone ([`MemoryNetwork.readout_mask`](../tmrn_edu/networks/base.py#L168)). Then comes the *decoder*, a few convolutions that turn a readout, together with the features of the query frame itself, into a sharp mask at the size of the image ([`STCN.decode`](../tmrn_edu/networks/stcn.py#L134)).
 
 # %%
 read_mask = network.readout_mask(readout)[0, 0]
@@ -302,9 +312,9 @@ assert J > 0.8
 print("J of the decoded mask is above 0.8")
 
 # %% [markdown]
-# `soft_aggregation` joins several objects into one decision: each object has its own probability $p_o$, the background gets $p_0 = \prod_o (1 - p_o)$, and all are compared by their odds (STM, "Multi-object Segmentation"):
+# The cell above used [`soft_aggregation`](../tmrn_edu/masks.py#L64). It joins several objects into one decision: each object $o$ has its own probability $p_o$, the background gets $p_0$, the probability that it is none of them, and all are compared by their odds:
 #
-# $$P_l = \frac{\text{odds}(p_l)}{\sum_k \text{odds}(p_k)}, \qquad \text{odds}(p) = \frac{p}{1 - p}$$
+# $$p_0 = \prod_o (1 - p_o), \qquad P_l = \frac{\text{odds}(p_l)}{\sum_k \text{odds}(p_k)}, \qquad \text{odds}(p) = \frac{p}{1 - p} \qquad \text{(STM, "Multi-object Segmentation")}$$
 
 # %%
 p = torch.tensor([0.9, 0.6])  # two objects claim the same pixel
@@ -319,7 +329,7 @@ print("background, object 1, object 2:", [round(float(v), 3) for v in by_hand])
 #
 # Add up a query pixel's weights frame by frame, and you know how much each memory frame had to say. This little sum is the door to TMRN: once a read is split into *where in a frame* (over $m$) and *how much a frame counts* (over $t$), each half can be improved on its own.
 #
-# **Exercise 3.** From scores `b t m q` to the share of every frame, `b t q`. There is a way through the weights of exercise 2, and a way that never forms them: $\log\sum_m \exp s$ is the *evidence* of a frame, and the shares are its softmax over $t$.
+# **Exercise 3.** From scores `b t m q` to the share of every frame, `b t q`. There is a way through the weights of exercise 2, and a way that never forms them: $\log\sum_m \exp s$ is the *evidence* of a frame (our word for it, **[ours]**), and the shares are its softmax over $t$.
 
 
 # %% tags=["exercise"]
@@ -332,7 +342,7 @@ def frame_shares(similarity):
 passed = te.check.frame_shares(frame_shares)
 
 # %% [markdown]
-# The reader tells both halves when asked for its insides:
+# The reader tells both halves when asked for its insides ([`Insides`](../tmrn_edu/memory/space_time.py#L38)):
 
 # %%
 insides = reader(stored, te.memory.Query(query_key, index=query), insides=True).insides
@@ -356,6 +366,13 @@ te.viz.explore({"space-time read": look}, pixel=(4 * y + 2, 4 * x + 2), top_k=20
 #
 # Nothing in the formulas above knows *where* a pixel is, or where it was. Provoke it: cut the target out of the query frame and paste a copy elsewhere in the same frame.
 
+# **Predict.** What will the mask look like, as it is read: the target alone, its copy alone, or both?
+#
+# <details><summary>Answer</summary>
+#
+# Both, and equally strong: equal keys get equal weights, whatever their place.
+# </details>
+
 # %%
 shift = (-32, 32)  # 32 pixels up, 32 to the right
 cut = clip.index_masks[query] == 1
@@ -376,11 +393,15 @@ assert (there - copy).abs() < 0.25
 print(f"mask as read, mean over the target: {there:.1f}, over its copy: {copy:.1f}")
 
 # %% [markdown]
-# The copy is read as the target is. It must be: its keys are nearly the same (not quite, since a key sees a little of its surroundings), and equal keys get equal weights, whatever their place. No object jumps 32 pixels and leaves itself behind, but the read has no way to know.
+# The copy is read as the target is. It must be: its keys are nearly the same (not quite, since a key sees a little of its surroundings). No object jumps 32 pixels and leaves itself behind, but the read has no way to know.
 #
-# What could tell the two apart is not in the keys: the *path* on which the target came here. That is what a trajectory is for. Whether it helps is a question for measurements, and the next two notebooks take it apart:
+# What could tell the two apart is not in the keys: the *path* on which the target came here. That is what a trajectory is for. Whether it helps is a question for measurements, and the next two notebooks take it apart.
 #
-# - [02 · Spatial alignment](02_spatial_alignment.ipynb): each memory frame brought onto the query grid, on its own;
-# - [03 · Temporal aggregation](03_temporal_aggregation.ipynb): pooling along the trajectory.
+# ## What to take along
 #
-# Worked answers to the exercises: [answers/01_reading_a_memory](answers/01_reading_a_memory.ipynb).
+# - A memory pixel holds a **key**, which is matched, and a **value**, which is read. A read is three steps: similarity, softmax, weighted mean.
+# - **Dot product** (STM) favours long keys, **squared L2** (STCN) near ones; **anisotropic L2** (XMem) lets the query choose its channels.
+# - The **space-time read** takes one softmax over all pixels of all frames, `(t m)`. Its weights split into *where in a frame*, over `m`, and *how much a frame counts*, over `t`.
+# - Equal keys are read alike, wherever they lie.
+#
+# Answers to the exercises: [answers/01_reading_a_memory](answers/01_reading_a_memory.ipynb). Next: [02 · Spatial alignment](02_spatial_alignment.ipynb), each memory frame brought onto the query grid on its own; then [03 · Temporal aggregation](03_temporal_aggregation.ipynb), pooling along the trajectory.

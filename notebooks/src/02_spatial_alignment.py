@@ -5,7 +5,7 @@
 #
 # **The question.** In notebook 01 all memory frames competed in one softmax, and a frame could stay silent. TMRN instead asks *every* memory frame, one by one: "where in you is this pixel?" How is that asked, and can a few **agents** per frame protect the answer from look-alikes?
 #
-# TMRN (ICCV 2023) replaces the memory read of STM, STCN and XMem by two steps: *spatial alignment*, which is this notebook, and *temporal aggregation*, which is the next. Its authors released no code, so every equation carries a mark: **[S]** said in the paper's supplement, **[K]** taken from its nearest kin, **[ours]** our completion. About 15 minutes.
+# TMRN (ICCV 2023) replaces the memory read of STM, STCN and XMem by two steps: *spatial alignment*, which is this notebook, and *temporal aggregation*, which is the next. Its authors released no code, so every equation carries a mark: **[S]** said in the paper's supplement, **[K]** taken from its kin (published methods that do something similar), **[ours]** our completion. About 15 minutes.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -39,9 +39,9 @@ te.viz.contact_sheet(clip.frames[[*memory, query]], clip.index_masks[[*memory, q
 # %% [markdown]
 # ## One softmax per frame
 #
-# $s_{tmq}$ is the similarity of memory pixel $m$ of frame $t$ and query pixel $q$. The space-time read normalises it over all $(t\,m)$. Spatial alignment normalises it over the $m$ of each frame **[S]**:
+# $s_{tmq}$ is the similarity of memory pixel $m$ of frame $t$ and query pixel $q$. The space-time read normalises it over all $(t\,m)$. Spatial alignment normalises it over the $m$ of each frame:
 #
-# $$W_{tmq} = \frac{\exp s_{tmq}}{\sum_{m'} \exp s_{tm'q}}$$
+# $$W_{tmq} = \frac{\exp s_{tmq}}{\sum_{m'} \exp s_{tm'q}} \qquad \text{[S]}$$
 
 # %%
 network = te.load("stcn-tiny")
@@ -64,7 +64,7 @@ for t in range(3):
         loop[0, t, :, q] = weights / weights.sum()
 
 # %% [markdown]
-# Then in one line, and by the package.
+# Then in one line, and by the package ([`softmax_over_frame`](../tmrn_edu/memory/affinity.py#L21)).
 
 # %%
 affinity = similarity.softmax(dim=2)  # b t m q: over m alone
@@ -93,11 +93,11 @@ te.viz.explore({"stcn-tiny": look}, pixel=(58, 42), truth=clip)
 # %% [markdown]
 # ## Aligned values
 #
-# The weights bring anything that lies on a memory frame's grid onto the query's grid. For the values **[S]**:
+# The weights bring anything that lies on a memory frame's grid onto the query's grid. For the values:
 #
-# $$\tilde v_{tq} = \sum_m W_{tmq}\, v_{tm}$$
+# $$\tilde v_{tq} = \sum_m W_{tmq}\, v_{tm} \qquad \text{[S]}$$
 #
-# $\tilde v_{tq}$ is what frame $t$ has to say about query pixel $q$, the *counterpart* of $q$ in frame $t$.
+# $\tilde v_{tq}$ is what frame $t$ has to say about query pixel $q$, the *counterpart* of $q$ in frame $t$. A loop over frames and query pixels; then one line, compared with what the package's reader kept ([`Insides.aligned_value`](../tmrn_edu/memory/space_time.py#L44)).
 
 # %%
 object_masks = te.masks.index_to_object_masks(clip.index_masks[memory], [1])
@@ -146,23 +146,23 @@ draw.aligned_figure(clip.frames[memory], repainted, clip.frames[query], titles[:
 # %% [markdown]
 # ## Agents: who answers for a pixel?
 #
-# Two pixels may match by accident. TMRN's idea **[S]**: describe every pixel by its relation to a few *representative agents* of the memory frame, found by singular value decomposition (SVD), and trust a match more if both of its pixels answer to the same agents.
+# Two pixels may match by accident. TMRN's idea: describe every pixel by its relation to a few *representative agents* of the memory frame, found by singular value decomposition (SVD), and trust a match more if both of its pixels answer to the same agents.
 #
 # Let $X$ be the keys of one memory frame ($m \times c_k$) and $\mu$ their mean. Then
 #
-# $$X - \mu = U S V^\top, \qquad A = (+V_1, \dots, +V_n, -V_1, \dots, -V_n)$$
+# $$X - \mu = U S V^\top, \qquad A = (+V_1, \dots, +V_n, -V_1, \dots, -V_n) \qquad \text{[S; mean and both signs: ours]}$$
 #
-# The agents $A$ are the $n$ directions in which the keys vary most. Taking out the mean and using both signs are **[ours]**; why the mean matters is the last section.
+# with $V_1, V_2, \dots$ the rows of $V^\top$, the largest singular value first. So the agents $A$ are the $n$ directions in which the keys vary most, each with its opposite. Why the mean is taken out is the last section.
 
 # %%
 rows = rearrange(memory_key[0, 2], "ck h w -> (h w) ck")  # the keys of frame 4
 mean = reduce(rows, "m ck -> ck", "mean")
-U, S, V = torch.linalg.svd(rows - mean, full_matrices=False)
+U, S, V = torch.linalg.svd(rows - mean, full_matrices=False)  # torch returns V transposed: its rows are the directions
 share = S**2 / (S**2).sum()
 print("share of the keys' variance along the first 4 directions:", [round(float(x), 2) for x in share[:4]])
 
 # %% [markdown]
-# The package gets the same directions from the $c_k \times c_k$ covariance, so that the cost does not grow with the frame. A direction's sign is arbitrary, so we compare up to sign.
+# The package ([`principal_directions`](../tmrn_edu/memory/agents.py#L31)) gets the same directions from the $c_k \times c_k$ covariance, so that the cost does not grow with the frame. A direction's sign is arbitrary, so we compare up to sign.
 
 # %%
 frame_key = memory_key[:, 2]  # b ck h w
@@ -172,11 +172,11 @@ torch.testing.assert_close(cosine.abs(), torch.ones(4), rtol=0, atol=1e-3)
 print("the same 4 directions, up to sign")
 
 # %% [markdown]
-# Which agent answers for a pixel with key $k$? A softmax over the cosines between $k - \mu$ and each agent, the *likelihood* **[K: RankMatch; cosine ours]**:
+# Which agent answers for a pixel with key $k$? A softmax over the cosines between $k - \mu$ and each agent, the *likelihood*, as in RankMatch (CVPR 2024, from the same group):
 #
-# $$r_{am} = \mathrm{softmax}_a\big(\cos(k_m - \mu,\; A_a) / \tau\big), \qquad \tau = 0.1$$
+# $$r_{am} = \mathrm{softmax}_a\big(\cos(k_m - \mu,\; A_a) / \tau\big), \qquad \tau = 0.1 \text{ at the start, learned} \qquad \text{[K; cosine ours]}$$
 #
-# and $p_{aq}$ likewise for the query pixels, with the memory frame's agents and mean. By loops, for the memory frame:
+# and $p_{aq}$ likewise for the query pixels, with the memory frame's agents and mean. By loops, for the memory frame; then in one line; then with the package's [`Agents`](../tmrn_edu/memory/agents.py#L62), whose [`Agents.describe`](../tmrn_edu/memory/agents.py#L133) does both for a memory frame.
 
 # %%
 agents = torch.cat([directions[0], -directions[0]])  # a ck: 4 directions, then their opposites
@@ -199,7 +199,7 @@ torch.testing.assert_close(description.likelihood[0], memory_likelihood, rtol=1e
 print("loop, line and package agree: likelihood b a q =", tuple(query_likelihood.shape))
 
 # %% [markdown]
-# (`Agents` also holds one cross-attention by which agents may look at the frame and move; its last layer starts at zero, so an untrained one has no effect. **[K, ours]**)
+# (`Agents` also holds one cross-attention, by which agents may look at the frame's keys and move; its last layer starts at zero, so an untrained one has no effect. **[K, ours]**)
 #
 # Here is who answers where. One hue per direction, its opposite in dark:
 
@@ -210,11 +210,16 @@ draw.agent_figure(clip.frames[[4, 6]], both, ["memory frame 4", "query frame 6"]
 # %% [markdown]
 # The agents found a coarse segmentation that nobody taught them. The second picture is drawn with the agents of frame 4 too: the same parts answer to the same agents two frames later. Now find the look-alike below the target in frame 4. Which agent answers for it, and which for the target?
 #
+# <details><summary>Answer</summary>
+#
+# The same one for both: they form a single blob. To these agents, target and look-alike are one kind of thing. Keep that in mind for the end.
+# </details>
+#
 # ## The agent-level correlation
 #
-# Do a memory pixel and a query pixel answer to the same agents? Let each draw an agent from its likelihoods; $g$ is the probability that both draw the same one **[S; K]**:
+# Do a memory pixel and a query pixel answer to the same agents? Let each draw an agent from its likelihoods; $g$ is the probability that both draw the same one ([`agent_correlation`](../tmrn_edu/memory/agents.py#L50)):
 #
-# $$g_{mq} = \sum_a r_{am}\, p_{aq} \;\in [0, 1]$$
+# $$g_{mq} = \sum_a r_{am}\, p_{aq} \;\in [0, 1] \qquad \text{[S; as likelihoods: K]}$$
 
 # %%
 loop = torch.zeros(576, 576)
@@ -228,7 +233,7 @@ torch.testing.assert_close(package[0], correlation, rtol=1e-4, atol=1e-5)
 print("loop, line and package agree")
 
 # %% [markdown]
-# Singular vectors come with arbitrary signs: another library, another sign. With both signs among the agents, a flip only renames them, and $g$ does not notice (part of identity 3):
+# Singular vectors come with arbitrary signs: another library, another sign. With both signs among the agents, a flip only renames them, and $g$ does not notice. (This is part of identity 3 in the [list of identities](../docs/method.md), of which each is a test of the package.)
 
 # %%
 flipped = agents.clone()
@@ -242,9 +247,9 @@ print("g does not change with the sign of a singular vector")
 # %% [markdown]
 # ## The rectified affinity
 #
-# Agents correct the score before the softmax, $\lambda$ is learned **[S; log form ours]**:
+# Agents correct the score before the softmax; $\lambda$ is learned, and the correction is [`rectification`](../tmrn_edu/memory/alignment.py#L26) in the package:
 #
-# $$W_{tmq} = \mathrm{softmax}_m\big(s_{tmq} + \lambda \log(g_{tmq} + \epsilon)\big)$$
+# $$W_{tmq} = \mathrm{softmax}_m\big(s_{tmq} + \lambda \log(g_{tmq} + \epsilon)\big) \qquad \text{[S; log form ours]}$$
 #
 # $\log g \le 0$: a match whose pixels share their agents keeps its score, one whose pixels share none loses up to $13.8\,\lambda$ (with $\epsilon = 10^{-6}$). $\lambda = 0$ is plain alignment.
 #
@@ -260,7 +265,7 @@ def rectified_affinity(similarity, correlation, rectify):
 passed = te.check.rectified_affinity(rectified_affinity)
 
 # %% [markdown]
-# The reader of the package does all of this for every frame. `paper` is the supplement's reader: agents, with $\lambda = 1$ at the start. Here are, for one query pixel and frame 4, the affinity without agents, $g$, and the affinity with them:
+# The reader of the package does all of this for every frame: [`TrajectoryReader`](../tmrn_edu/memory/readers.py#L35). Its preset [`TrajectoryReader.paper`](../tmrn_edu/memory/readers.py#L105) follows the supplement: agents, with $\lambda = 1$ at the start. `by_hand` is our line. Here are, for one query pixel and frame 4, the affinity without agents, $g$, and the affinity with them:
 
 # %%
 reader = te.memory.TrajectoryReader.paper(key_channels=32, value_channels=64)
@@ -301,7 +306,14 @@ toy = toy_agents.describe(toy_key)
 draw.plane_figure({"dog": dog, "floor": floor, "cat": cat}, shaded, toy.mean[0], toy.agents[0])
 
 # %% [markdown]
-# The nearest key belongs to the cat, but the direction is that of the dog.
+# The nearest key belongs to the cat, but the direction is that of the dog. (The mean of all keys, from which directions are measured, is the origin here.)
+#
+# **Predict.** Dog, floor, cat: who gets most of the weight by the similarity alone? And with $\log g$ added?
+#
+# <details><summary>Answer</summary>
+#
+# The cat, then the dog. The distance to the cat is shorter, so $s$ alone is fooled. The shaded pixel and the dog answer to the same agent, so their $g$ is near 1; the cat answers to other agents, and loses.
+# </details>
 
 # %%
 s = te.memory.negative_squared_l2(toy_key, toy_query)[0, :, 0]
@@ -329,9 +341,9 @@ for seed in range(12):
     true = hard.correspondence(query=7, memory=4)  # one pixel per cell, near its middle
     cell = (true.positions[2::4, 2::4] // 4).long().clamp(0, 23)
     target = true.visible[2::4, 2::4] & (hard.index_masks[7, 2::4, 2::4] == 1)
-    q = rearrange(target, "h w -> (h w)").nonzero()[:, 0]
+    q = rearrange(target, "h w -> (h w)").nonzero()[:, 0]  # target pixels whose counterpart is seen
     m = rearrange(cell[..., 0] * 24 + cell[..., 1], "h w -> (h w)")[q]
-    other = rearrange(hard.layers[4, 2::4, 2::4] > 1, "h w -> (h w)")
+    other = rearrange(hard.layers[4, 2::4, 2::4] > 1, "h w -> (h w)")  # layers: 0 background, 1 target, then other things
     rival = torch.where(rearrange(other, "m -> m 1"), s, -torch.inf).argmax(dim=0)[q]
     log_g = torch.log(g + 1e-6)
     margins.append(torch.stack([s[m, q] - s[rival, q], log_g[m, q] - log_g[rival, q]]))
@@ -348,7 +360,7 @@ assert 0.3 < float((g_margin[wrong] > 0).float().mean()) < 0.7
 print(f"mean margin where s is wrong:  s {float(s_margin[wrong].mean()):.0f},  log g {float(g_margin[wrong].mean()):.2f}")
 
 # %% [markdown]
-# Where the similarity errs, agents decide little better than a coin, and their voice is far too soft to overrule it: compare the two margins of the last line. That is no accident of this network. **$g$ is computed from the very keys that $s$ compares at full rank**, so it can only see what $s$ already saw, more coarsely. In the limit of *all* directions, the agents' coordinates hold exactly what the dot product holds (identity 3):
+# Where the similarity errs, agents decide little better than a coin, and their voice is far too soft to overrule it: compare the two margins of the last line. That is no accident of this network. **$g$ is computed from the very keys that $s$ compares at full rank**, so it can only see what $s$ already saw, more coarsely. In the limit of *all* directions, the agents' coordinates hold exactly what the dot product holds (identity 3 again):
 
 # %%
 everything = te.memory.agents.principal_directions(frame_key, 32)[0]  # as many directions as key channels
@@ -437,4 +449,4 @@ passed = te.check.effective_agents(effective_agents)
 # - They help where a match is spoilt by what they do not see (length, minor directions). They cannot part look-alikes: they read the keys that the similarity reads.
 # - Centre the keys, or agents collapse.
 #
-# Answers to the exercises: `notebooks/answers/02_spatial_alignment.ipynb`. Next: what to do with one answer per frame, in **03 Temporal aggregation**.
+# Answers to the exercises: [answers/02_spatial_alignment](answers/02_spatial_alignment.ipynb). Next: what to do with one answer per frame, in [03 · Temporal aggregation](03_temporal_aggregation.ipynb).

@@ -5,7 +5,7 @@
 #
 # **The question.** After spatial alignment (notebook 02) every query pixel holds one answer per memory frame. The answers differ. Whom should it believe, and can the frames help each other to answer?
 #
-# This is the second half of TMRN's read. It begins with an identity that makes the whole method easy to hold in mind, and ends where keys alone cannot go further. Marks as before: **[S]** said in the paper's supplement, **[K]** from its nearest kin, **[ours]** our completion. About 15 minutes.
+# This is the second half of TMRN's read. It begins with an identity that makes the whole method easy to hold in mind, and ends where keys alone cannot go further. Marks as before: **[S]** said in the paper's supplement, **[K]** from its kin (published methods that do something similar), **[ours]** our completion. About 15 minutes.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -17,6 +17,8 @@ if "google.colab" in sys.modules:
 
 # %%
 # %matplotlib inline
+import math
+
 import torch
 from einops import einsum, rearrange, reduce
 
@@ -28,7 +30,7 @@ nb.setup(seed=0)
 _ = torch.set_grad_enabled(False)
 
 # %% [markdown]
-# The same clip, the same network with its plain space-time read. `look` reads frame 6 from frames 0, 2 and 4 and keeps the insides. For every frame: where does it, on its own, believe the target to be?
+# The same clip, the same network with its plain space-time read. [`look`](../tmrn_edu/looking.py#L57) reads frame 6 from frames 0, 2 and 4 and keeps the insides. For every frame: where does it, on its own, believe the target to be?
 
 # %%
 clip = te.data.synthetic.make_clip(seed=23, level="medium")
@@ -43,9 +45,9 @@ draw.heat_figure(clip.frames[[6, 6, 6]], answers, [f"mask, says frame {t}" for t
 # %% [markdown]
 # ## The trajectory
 #
-# $W_{tmq}$ tells where frame $t$ sees query pixel $q$. Its mean position is the pixel's expected place in that frame, and the sequence over $t$ is the pixel's **trajectory** **[S; as an expected position: ours]**:
+# $W_{tmq}$ tells where frame $t$ sees query pixel $q$. Its mean position is the pixel's expected place in that frame, and the sequence over $t$ is the pixel's **trajectory**:
 #
-# $$c_{tq} = \sum_m W_{tmq}\,\mathrm{pos}(m)$$
+# $$c_{tq} = \sum_m W_{tmq}\,\mathrm{pos}(m) \qquad \text{[S; as an expected position: ours]}$$
 
 # %%
 affinity = inside.affinity  # b t m q, sums to one over m
@@ -79,7 +81,7 @@ pixel = te.viz.choose_pixel(look, clip)
 te.viz.trajectory_figure(look, pixel, truth=clip)
 
 # %% [markdown]
-# `choose_pixel` looked for a pixel whose path is *badly* lost, so do not judge by it. Over all target pixels and a few clips we count how many *best matches*, the brightest cell of each memory frame, lie within 4 pixels (one cell) of the truth. This share is called PCK.
+# [`choose_pixel`](../tmrn_edu/viz/trajectories.py#L89) looked for a pixel whose path is *badly* lost, so do not judge by it. Over all target pixels and a few clips we count how many *best matches*, the brightest cell of each memory frame, lie within 4 pixels (one cell) of the truth. This share is called PCK, the "percentage of correct keypoints" ([`trajectory_pck`](../tmrn_edu/evaluate_clips.py#L99)).
 
 # %%
 from tmrn_edu import evaluate_clips
@@ -91,9 +93,9 @@ for level, some in clips.items():
 # %% [markdown]
 # ## Pooling along the trajectory
 #
-# Each frame's answer $\tilde v_{tq}$ gets a score $e_{tq}$, a softmax over $t$ turns scores into **temporal weights**, and the readout is the weighted mean **[S]**:
+# Each frame's answer $\tilde v_{tq}$ gets a score $e_{tq}$, a softmax over $t$ turns scores into **temporal weights**, and the readout is the weighted mean:
 #
-# $$u_{tq} = \mathrm{softmax}_t\, e_{tq}, \qquad \mathrm{readout}_q = \sum_t u_{tq}\, \tilde v_{tq}$$
+# $$u_{tq} = \mathrm{softmax}_t\, e_{tq}, \qquad \mathrm{readout}_q = \sum_t u_{tq}\, \tilde v_{tq} \qquad \text{[S]}$$
 #
 # **Exercise 2.** Write it, for all objects.
 
@@ -116,13 +118,15 @@ passed = te.check.pool(pool)
 #
 # ## Identity 1: the space-time read was TMRN all along
 #
-# What score should a frame get? There is one choice that gives back the read we know. Call **evidence** the logarithm of all that a frame has to offer to a query pixel **[ours]**:
+# What score should a frame get? There is one choice that gives back the read we know. Call **evidence** the logarithm of all that a frame has to offer to a query pixel:
 #
-# $$\mathrm{evidence}_{tq} = \log \sum_m \exp s_{tmq}$$
+# $$\mathrm{evidence}_{tq} = \log \sum_m \exp s_{tmq} \qquad \text{[ours]}$$
 #
 # Then a softmax over $(t\,m)$ *is* a softmax over $m$, followed by a softmax over $t$ of the evidence:
 #
-# $$\frac{\exp s_{tmq}}{\sum_{t'm'} \exp s_{t'm'q}} \;=\; \underbrace{\frac{\exp s_{tmq}}{\sum_{m'} \exp s_{tm'q}}}_{W_{tmq}} \;\cdot\; \underbrace{\frac{\sum_{m'}\exp s_{tm'q}}{\sum_{t'm'} \exp s_{t'm'q}}}_{u_{tq}}$$
+# $$\frac{\exp s_{tmq}}{\sum_{t'm'} \exp s_{t'm'q}} \;=\; \underbrace{\frac{\exp s_{tmq}}{\sum_{m'} \exp s_{tm'q}}}_{W_{tmq}} \;\cdot\; \underbrace{\frac{\sum_{m'}\exp s_{tm'q}}{\sum_{t'm'} \exp s_{t'm'q}}}_{u_{tq}} \qquad \text{[ours; plain algebra]}$$
+#
+# It is the first in our [list of identities](../docs/method.md), hence the name. On the left the space-time read, with a loop over query pixels; then the right side in two lines.
 
 # %%
 frames = rearrange(clip.frames, "t H W c -> t c H W") / 255
@@ -151,7 +155,7 @@ weights = rearrange(inside.temporal_weights[0], "t (h w) -> t h w", h=24)
 draw.temporal_figure(clip.frames[query], weights, memory)
 
 # %% [markdown]
-# The identity is more than a curiosity. It is an *algorithm*: a reader may visit one memory frame at a time, and keep nothing but a running mean and the total evidence so far. A long memory then needs no more space than one frame's affinity.
+# The identity is more than a curiosity. It is an *algorithm*: a reader may visit one memory frame at a time, and keep nothing but a running mean and the total evidence so far ([`RunningAverage`](../tmrn_edu/memory/aggregation.py#L64)). A long memory then needs no more space than one frame's affinity.
 
 # %%
 average = te.memory.aggregation.RunningAverage()
@@ -165,7 +169,7 @@ torch.testing.assert_close(look.readout.value, rearrange(dense, "b o cv (h w) ->
 print("frame by frame, all at once, and the package: the same readout")
 
 # %% [markdown]
-# And it is a *bridge*: TMRN can be put into a trained network without changing its output, and be trained from there. That is the preset **warm**: evidence + attention, with everything new at zero.
+# And it is a *bridge*: TMRN can be put into a trained network without changing its output, and be trained from there. That is the preset [`TrajectoryReader.warm`](../tmrn_edu/memory/readers.py#L110): it scores frames by evidence + attention (which comes next), and everything new is zero at the start.
 
 # %%
 network.reader = te.memory.TrajectoryReader.warm(key_channels=32, value_channels=64)
@@ -176,7 +180,7 @@ assert differing < 1e-3
 print("a warm TMRN in a trained STCN reads what the STCN read")
 
 # %% [markdown]
-# Two more checks of the same kind (identity 2). With a single memory frame nothing is left to weigh, so every reader without agents is the per-frame softmax. And a memory frame stored twice changes no readout: its copies only share a weight.
+# Two more checks of the same kind (identity 2 of the list). With a single memory frame nothing is left to weigh, so every reader without agents is the per-frame softmax. And a memory frame stored twice changes no readout: its copies only share a weight.
 
 # %%
 value = network.encode_value(frames[memory], features, te.masks.index_to_object_masks(clip.index_masks[memory], [1]))
@@ -199,9 +203,11 @@ print("one frame: all readers alike; a frame stored twice: the same readout")
 # %% [markdown]
 # ## Attention along the trajectory: the paper's form
 #
-# Evidence asks how *well* a frame matches. It cannot know whether what was found there is any good. So TMRN learns to pool: the query attends to its counterparts, each described by aligned value and aligned key **[S: pooling in a data-driven way; form K: Motionformer's trajectory attention]**:
+# Evidence asks how *well* a frame matches. It cannot know whether what was found there is any good. So TMRN learns to pool: the query attends to its counterparts, each described by aligned value and aligned key:
 #
-# $$e_{tq} = \frac{\langle Q\,k_q,\; K\,[\tilde v_{tq} ; \tilde k_{tq}] \rangle}{\sqrt d}, \qquad \tilde k_{tq} = \sum_m W_{tmq} k_{tm}$$
+# $$e_{tq} = \frac{\langle Q\,k_q,\; K\,[\tilde v_{tq} ; \tilde k_{tq}] \rangle}{\sqrt d}, \qquad \tilde k_{tq} = \sum_m W_{tmq} k_{tm} \qquad \text{[S; form K]}$$
+#
+# $Q$ and $K$ are learned matrices onto $d = 64$ numbers, $[\,;\,]$ puts two vectors behind each other. The supplement says that the trajectory is pooled "in a data-driven manner"; the form is the trajectory attention of Motionformer (NeurIPS 2021). In the package: [`TrajectoryAttention`](../tmrn_edu/memory/aggregation.py#L17).
 #
 # `tmrn-stcn-tiny` was trained from scratch with this reader, preset **paper**: agents with $\lambda = 1$ at the start, and attention *alone*, without evidence. We redo its scores by hand.
 
@@ -230,7 +236,7 @@ print("loop, line and package agree: temporal weights t q =", tuple(score.shape)
 draw.temporal_figure(clip.frames[query], rearrange(paper.insides.temporal_weights[0], "t (h w) -> t h w", h=24), memory)
 
 # %% [markdown]
-# The two presets side by side. Both are options of one class, and each part can be switched on its own.
+# Three presets side by side. All are options of one class, [`TrajectoryReader`](../tmrn_edu/memory/readers.py#L35), and each part can be switched on its own.
 
 # %%
 presets = {
@@ -251,7 +257,14 @@ for name, reader in presets.items():
 #
 # ## What keys cannot know
 #
-# At the end of notebook 02 stood twins: two memory pixels with equal keys. No similarity and no agent can part them. But the *place* can. Here is a row of nine cells. The query pixel sits at column 2; its key occurs twice in the memory frame, at column 2 and at column 6.
+# At the end of notebook 02 stood twins: two memory pixels with equal keys. No similarity and no agent can part them. But the *place* can. Here is a row of nine cells. The query pixel sits at column 2; its key occurs twice in the memory frame, at column 2 and at column 6. `beta` is how strongly near places are preferred; 0 is not at all.
+#
+# **Predict.** At which column does the pixel expect itself with `beta = 0`?
+#
+# <details><summary>Answer</summary>
+#
+# At column 4. Both twins get half of the weight, and the mean of 2 and 6 is 4: the *middle*, where nothing like it is. Remember this when you see a trajectory run through the background: an expected position is a mean.
+# </details>
 
 # %%
 row_keys = 3 * torch.eye(9)  # nine different keys
@@ -273,15 +286,15 @@ for beta in (0.0, 0.5):
     print(f"expected column {float(found.trajectory[0, 0, 1, 0, 2]):.1f}")
 
 # %% [markdown]
-# Without help, the pixel expects itself in the *middle* of its twins, where nothing like it is. (Remember this when you see a trajectory run through the background: an expected position is a mean.) With a prior that prefers near places, it finds itself.
+# With a preference for near places, it finds itself.
 #
 # ## Chaining
 #
-# **[ours]** Walk back in time. Where the pixel was found in one memory frame is where to look first in the frame *before* it:
+# Walk back in time. Where the pixel was found in one memory frame is where to look first in the frame *before* it:
 #
-# $$s'_{tmq} = s_{tmq} - \frac{\beta}{\mathrm{gap}} \,\big|\mathrm{pos}(m) - c_{t+1,q}\big|^2, \qquad c_{\mathrm{query},q} = \mathrm{pos}(q)$$
+# $$s'_{tmq} = s_{tmq} - \frac{\beta}{\mathrm{gap}} \,\big|\mathrm{pos}(m) - c_{t+1,q}\big|^2, \qquad c_{\mathrm{query},q} = \mathrm{pos}(q) \qquad \text{[ours]}$$
 #
-# Positions are in cells, the gap in steps between the two frames: over more steps a pixel may move further. $\beta$ is learned; 0 is off. The read then *follows* a path instead of matching each frame anew.
+# Positions are in cells, the gap is the number of video frames between the two: in a longer time a pixel may move further. $\beta$ is learned; 0 is off. The read then *follows* a path instead of matching each frame anew. The squared distance, for the first step of the walk, where $c$ is the query pixel's own place ([`chain_prior`](../tmrn_edu/memory/alignment.py#L35)):
 
 # %%
 start = te.memory.alignment.grid_positions(24, 24, like=query_key)  # yx h w: where each query pixel is
@@ -310,7 +323,7 @@ def chained_score(similarity, centre, beta, gap, height, width):
 passed = te.check.chained_score(chained_score)
 
 # %% [markdown]
-# Now three trained networks on our clip: STCN's own read, the paper's form, and `warm` with chaining and age. **Click** a pixel and switch between readers. Rings are expected positions, crosses the truth.
+# Now three trained networks on our clip: STCN's own read, the paper's form, and [`TrajectoryReader.chained`](../tmrn_edu/memory/readers.py#L120), which is `warm` with chaining and age. **Click** a pixel and switch between readers. Rings are expected positions, crosses the truth.
 
 # %%
 chained = te.look(te.load("tmrn-stcn-chained-tiny"), clip.frames, clip.index_masks, query, memory)
@@ -370,10 +383,22 @@ print("beta = 0.1 helps on these hard clips and hurts on these medium ones; beta
 #
 # ## Age
 #
-# The other thing a key does not hold is *when*. **[ours]** adds to the score of a frame that is `steps` old
+# The other thing a key does not hold is *when*. So the score $e_{tq}$ of a memory frame gets a bias, the same for all query pixels, by how many video frames ago it was:
 #
-# $$w_{\mathrm{age}} \log(1 + \mathrm{steps}) + w_{\mathrm{exact}}\,[\text{its mask was given}]$$
+# $$w_{\mathrm{age}} \log(1 + \mathrm{steps}) + w_{\mathrm{exact}}\,[\text{its mask was given}] \qquad \text{[ours]}$$
 #
+# Both weights are learned; the square bracket is 1 where it holds, else 0. By hand, and by the package ([`AgeBias`](../tmrn_edu/memory/aggregation.py#L45)), for frames 0, 2 and 4 as frame 6 sees them:
+
+# %%
+bias = te.memory.aggregation.AgeBias(trust=0.5)  # w_exact at the start
+bias.age.fill_(-2.0)  # w_age
+for t in memory:
+    given = t == 0
+    by_hand = -2.0 * math.log(1 + query - t) + (0.5 if given else 0.0)
+    assert abs(float(bias(query - t, exact=given)) - by_hand) < 1e-5
+    print(f"frame {t}: {by_hand:.2f}")
+
+# %% [markdown]
 # A negative $w_{\mathrm{age}}$ trusts recent frames, which look more like the present. That sounds safe.
 #
 # ## Where it breaks
@@ -404,10 +429,11 @@ print(f"so it trusts {'older' if learned.age.age > 0 else 'recent'} frames more 
 # %%
 moved = where(beta=0.5)  # the keys of a row with swapped twins are the keys of the row
 true_column, expected_column = 6, float(moved.trajectory[0, 0, 1, 0, 2])
+assert abs(expected_column - true_column) > 3.9
 print(f"truly at column {true_column}, found at column {expected_column:.1f}, with weight {float(moved.affinity[0, 0, 2, 2]):.2f}")
 
 # %% [markdown]
-# Sure of itself, and wrong: the path follows the impostor, and with it every earlier frame. No evidence in this clip can tell. Faster motion than $\beta$ was trained for, or a cut in the film, breaks it likewise.
+# Sure of itself, and wrong: the path follows the impostor, and with it every earlier frame. Nothing in these keys can tell. Faster motion than $\beta$ was trained for, or a cut in the film, breaks it likewise.
 #
 # **Nothing to pool by.** A reader without evidence and attention has no score at all: it takes the plain mean over its frames. Here the first of three frames shows what the query shows, and the others something else; they all count the same.
 
@@ -429,4 +455,4 @@ for name, reader in (("plain mean", mean_reader), ("evidence", te.memory.SpaceTi
 # - Agents re-read keys. **Chaining** and **age** add what keys do not hold, place and time; they can be wrong in ways of their own.
 # - Always score with the network's own memories too.
 #
-# Answers to the exercises: `notebooks/answers/03_temporal_aggregation.ipynb`. The networks that these readers are put into have lessons of their own: [04 STM](04_stm.ipynb), [05 STCN](05_stcn.ipynb), [06 XMem](06_xmem.ipynb).
+# Answers to the exercises: [answers/03_temporal_aggregation](answers/03_temporal_aggregation.ipynb). The networks that these readers are put into have lessons of their own. Next: [04 · STM](04_stm.ipynb), then [05 · STCN](05_stcn.ipynb) and [06 · XMem](06_xmem.ipynb).

@@ -5,7 +5,7 @@
 #
 # **The question.** Notebooks 01 to 03 took the memory read apart. A network is more than its read: who makes the keys and values, what becomes of the readout, which frames are remembered? And what happens when TMRN's reader takes the place of the old one?
 #
-# STM ("Video Object Segmentation using Space-Time Memory Networks", Oh, Lee, Xu and Kim, ICCV 2019) came first, and everything later is best understood as a change to it. You will build it from the package's parts, stage by stage, until your network and the package's give the same masks. About 20 minutes.
+# STM ("Video Object Segmentation using Space-Time Memory Networks", Oh, Lee, Xu and Kim, ICCV 2019) came first, and everything later is best understood as a change to it. You will build it from the package's parts, stage by stage, until your network and the package's [`STM`](../tmrn_edu/networks/stm.py#L78) give the same masks. About 20 minutes.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -70,7 +70,7 @@ def memory_input(image, object_masks):
 passed = te.check.memory_input(memory_input)
 
 # %% [markdown]
-# By the package, for frame 0: the picture is normalised first (mean and spread of ImageNet), masks are not.
+# By the package, for frame 0: [`stack_masks`](../tmrn_edu/encoders.py#L58) makes the two mask channels. The picture is normalised first (mean and spread of ImageNet), masks are not.
 
 # %%
 picture, masks = frames[:1], object_masks[:1]
@@ -108,7 +108,7 @@ for o in range(2):
 side_by_side(stages, columns=5)
 
 # %% [markdown]
-# Then the line: objects travel in the batch axis, and one call serves all of them. The package goes a step further. A convolution is linear, so the image's share of the first layer is the same for every object; it is computed once, and each object's masks are added to it.
+# Then the line: objects travel in the batch axis, and one call serves all of them. The package's [`STM.encode_memory`](../tmrn_edu/networks/stm.py#L126) goes a step further. A convolution is linear, so the image's share of the first layer is the same for every object; it is computed once, and each object's masks are added to it.
 
 # %%
 folded = encoder.after_stem(encoder.stem(rearrange(five, "b o c H W -> (b o) c H W")))[-1]
@@ -153,8 +153,8 @@ print(f"one frame, memory key of object 1 and query's key: {apart(every[0], ever
 # %% [markdown]
 # (0: the same; 1: as far apart as a cell's key is from the frame's mean.) Two things are to be seen.
 #
-# - The two objects' keys differ where the masks do, so here is STM's freedom: a key may say "I am the rim of *this* object". But our small network, trained on one object at a time, makes little use of it; the picture carries most of the key.
-# - The query encoder speaks another language. It shares nothing with the memory encoder, and a dot product does not ask keys to be *equal*, only to point the same way. The two have to be taught to understand each other, and `stm-tiny` had few minutes to learn it (the published encoders both start from the same ImageNet weights).
+# - The two objects' keys differ where the masks do, so here is STM's freedom: a key may say "I am the rim of *this* object". But our small network, trained on one object at a time, makes little use of it.
+# - The query encoder speaks another language. It shares no weight with the memory encoder, and a dot product does not ask keys to be *equal*, only to point the same way. (The published encoders at least start from the same ImageNet weights.)
 #
 # The price of keys that belong to objects: every object needs an encoding, keys and an affinity of its own.
 #
@@ -176,9 +176,9 @@ side_by_side(
 #
 # The read is that of notebook 01, with one more letter. For object $o$, over all pixels of all its memory frames:
 #
-# $$w_{otmq} = \operatorname*{softmax}_{(t\,m)} \frac{\langle k_{otm},\, k_q\rangle}{\sqrt{c_k}}, \qquad \text{readout}_{oq} = \sum_{t,m} w_{otmq}\, v_{otm} \qquad \text{(STM, "Space-time Memory Read"; the scale: authors' code)}$$
+# $$w_{otmq} = \operatorname*{softmax}_{(t\,m)} \frac{\langle k_{otm},\, k_q\rangle}{\sqrt{c_k}}, \qquad \text{readout}_{oq} = \sum_{t,m} w_{otmq}\, v_{otm} \qquad \text{(STM, section 3.2; the scale: authors' code)}$$
 #
-# Frames 0 and 5 are memory, with their true masks. A loop, for one query pixel:
+# The similarity is [`dot_product`](../tmrn_edu/memory/similarity.py#L23). Frames 0 and 5 are memory, with their true masks. A loop, for one query pixel:
 
 # %%
 memory_key, memory_value = network.encode_memory(frames[memory], object_masks[memory])  # t o ck h w, t o cv h w
@@ -232,11 +232,11 @@ for o in range(2):
 side_by_side(maps, mark=marked | {"query, again": marked["query"]}, columns=4)
 
 # %% [markdown]
-# Inside the package readers know nothing of objects in keys. `memorize` folds them into the batch axis, `(b o)`, so each object is read as if it were a clip of its own. That is all it takes for every reader, TMRN's too, to work in STM.
+# Inside the package readers ([`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66) and its kin) know nothing of objects in keys. [`STM.memorize`](../tmrn_edu/networks/stm.py#L143) folds them into the batch axis, `(b o)`, so each object is read as if it were a clip of its own. That is all it takes for every reader, TMRN's too, to work in STM.
 #
 # ## The decoder
 #
-# Readout and query value are joined at the key's grid; then the finer feature comes in at each step up. In our small network: stride 4, stride 2, image. (The published one goes 16, 8, 4, image, with residual blocks.)
+# Readout and query value are joined at the key's grid; then the finer feature comes in at each step up. In our small network, [`TinyDecoder`](../tmrn_edu/decoder.py#L114): stride 4, stride 2, image. (The published one, [`Decoder`](../tmrn_edu/decoder.py#L70), goes 16, 8, 4, image, with residual blocks: STM, section 3.3.)
 
 # %%
 decoder = network.decoder
@@ -264,7 +264,7 @@ side_by_side(stages, columns=4)
 #
 # $$P_l = \frac{p_l / (1 - p_l)}{\sum_k p_k / (1 - p_k)} \qquad \text{(STM, "Multi-object Segmentation")}$$
 #
-# **Exercise 3.** Write it. A probability can be exactly 0 or 1; the authors clamp all $p$, the background's too, to $[10^{-7}, 1 - 10^{-7}]$.
+# **Exercise 3.** Write it. A probability can be exactly 0 or 1; the authors clamp all $p$, the background's too, to $[10^{-7}, 1 - 10^{-7}]$. (In the package: [`soft_aggregation`](../tmrn_edu/masks.py#L64).)
 
 
 # %% tags=["exercise"]
@@ -297,7 +297,7 @@ side_by_side(
 # %% [markdown]
 # ## Assemble the network
 #
-# These were all the parts. `STM` takes them as a small dataclass. Build one from scratch, and give it the trained weights: they fit by name and by shape, and the two networks are one.
+# These were all the parts. `STM` takes them as a small dataclass, [`Parts`](../tmrn_edu/networks/stm.py#L33). Build one from scratch, and give it the trained weights: they fit by name and by shape, and the two networks are one.
 
 # %%
 from torch import nn
@@ -322,7 +322,7 @@ for part in ("query_encoder", "memory_encoder", "decoder"):
 # %% [markdown]
 # ## A video, frame by frame
 #
-# STM remembers the first frame and every fifth one after it, and one more: **the frame before**, which is read once and then forgotten (unless it is a fifth one). The first has an exact mask, the last looks most like the new frame.
+# STM remembers the first frame and every fifth one after it, and one more: **the frame before**, which is read once and then forgotten, unless it is a fifth one (STM, "Inference"). The first has an exact mask, the last looks most like the new frame.
 #
 # **Exercise 4.** Which frames are read when frame `now` is segmented?
 
@@ -337,7 +337,7 @@ def frames_read(now, every):
 passed = te.check.frames_read(frames_read)
 
 # %% [markdown]
-# The whole inference in a loop, with nothing but the five steps *encode, memorize, read, decode, aggregate*:
+# The whole inference in a loop, with nothing but the five steps *encode, memorize, read, decode, aggregate*. In the package that is [`segment`](../tmrn_edu/segmenter.py#L259):
 
 # %%
 def segment_by_hand(network, every=5, previous=True):
@@ -359,6 +359,14 @@ by_hand = segment_by_hand(mine)
 differ = (by_hand != result.index_masks).float().mean()
 assert differ < 1e-3
 print(f"your STM, by hand, and the package's: {differ:.1%} of all pixels differ")
+
+# %% [markdown]
+# **Predict, then run.** Three runs: as published; without the frame before; and with a first mask of the target *alone*, so that the look-alike is background. Which of the two changes costs the target more?
+#
+# <details><summary>Answer</summary>
+#
+# Leaving out the look-alike. As an object of its own it claims its pixels, and takes them from the target; as background it is only something that looks very much like the target. The frame before matters in videos in which much happens within five frames; here it makes no difference to two digits.
+# </details>
 
 # %%
 def target_J(index_masks, clip=clip):
@@ -383,7 +391,7 @@ te.viz.contact_sheet(
 )
 
 # %% [markdown]
-# Three observations, on one clip. The outlines are soft: keys lie on a coarse grid, and the decoder is small. Giving the look-alike a mask of its own helps the target: two objects that both want a pixel settle it by their odds. And the frame before changes little here; it is there for videos in which much happens within five frames.
+# One clip, so no more than an example. The outlines are soft: keys lie on a coarse grid, and the decoder is small.
 #
 # ## Who is heard?
 #
@@ -398,7 +406,7 @@ draw.winners_figure(plane)
 # %% [markdown]
 # By a dot product the inner keys (hollow) are never chosen, *whatever the query*: a linear function takes its largest value on the hull of a set of points. By a distance every key is chosen by the queries next to it. This is the argument with which STCN gave up STM's similarity ("improved memory coverage").
 #
-# To test it on real keys let every query pixel give one **vote** to the memory pixel that it matches best. By a loop, for object 1:
+# To test it on real keys let every query pixel give one **vote** to the memory pixel that it matches best, for object 1. Loop, line, and the package's [`count_votes`](../tmrn_edu/viz/votes.py#L36):
 
 # %%
 object_key = rearrange(memory_key[:, 0], "b t ck (h w) -> b t ck h w", h=24)
@@ -408,19 +416,6 @@ for q in range(576):
     best = int(similarity[0, :, :, q].argmax())
     loop[best // 576, best % 576] += 1
 
-# %% [markdown]
-# **Exercise 5.** Without the loop. (`torch.nn.functional.one_hot`, `torch.bincount` or `scatter_add` will do.)
-
-
-# %% tags=["exercise"]
-def count_votes(similarity):
-    """How many query pixels each memory pixel is the best match of, over all frames. b t m q -> b t m."""
-    raise NotImplementedError
-
-
-# %% tags=["check"]
-passed = te.check.count_votes(count_votes)
-
 # %%
 best = rearrange(similarity, "b t m q -> b q (t m)").argmax(dim=2)
 line = rearrange(reduce(torch.nn.functional.one_hot(best, 2 * 576), "b q n -> b n", "sum"), "b (t m) -> b t m", t=2)
@@ -428,15 +423,24 @@ assert torch.equal(line[0], loop) and torch.equal(draw.count_votes(similarity), 
 print("loop, line and package agree: votes b t m =", tuple(line.shape))
 
 # %% [markdown]
-# The votes by STM's dot product and, from the very same keys, by squared L2. The larger a dot, the more query pixels this memory pixel wins.
+# **Predict, then run.** There are 576 votes and 1,152 memory pixels. With a best match of its own for each query pixel, half of the memory pixels would get a vote. Which share does, by the dot product? And does it help to compare the very same keys by their distance instead?
+#
+# <details><summary>Answer</summary>
+#
+# Few: about one memory pixel in twenty. And with *these* keys the distance does not help, which the argument above does not explain. Read on.
+# </details>
+#
+# The larger a dot, the more query pixels this memory pixel wins.
 
 # %%
 two_ways = {"dot product": te.memory.dot_product, "squared L2": te.memory.negative_squared_l2}
 votes = {name: draw.count_votes(score(object_key, features.key))[0] for name, score in two_ways.items()}
+assert all(draw.coverage(one[None]) < 0.07 for one in votes.values())
+print("by dot product and by squared L2: fewer than 7 % of the memory pixels get any vote")
 draw.votes_figure(clip.frames[memory], votes, [f"frame {t}" for t in memory])
 
 # %% [markdown]
-# Few memory pixels do nearly all the talking; but L2 changes nothing about it! So is STCN's argument wrong? Ask the keys of `stcn-tiny`, in which *one* encoder makes all keys:
+# Few memory pixels do nearly all the talking; but L2 ([`negative_squared_l2`](../tmrn_edu/memory/similarity.py#L37)) changes next to nothing about it! So is STCN's argument wrong? Ask the keys of `stcn-tiny`, in which *one* encoder makes all keys:
 
 # %%
 stcn = te.load("stcn-tiny")
@@ -471,7 +475,7 @@ for name, one in covered.items():
 #
 # ## Put TMRN in
 #
-# TMRN replaces the reader and nothing else. Notebook 03 proved identity 1: a **warm** trajectory reader *is* the space-time read. Then a trained STM with a warm TMRN must give the same probabilities, in every frame, for every object.
+# TMRN replaces the reader and nothing else **[S]**. Notebook 03 proved identity 1: a **warm** trajectory reader, [`TrajectoryReader.warm`](../tmrn_edu/memory/readers.py#L110), *is* the space-time read **[ours]**. (**[S]**: said by TMRN's supplement; **[ours]**: our completion.) Then a trained STM with a warm TMRN must give the same probabilities, in every frame, for every object.
 
 # %%
 guest = te.networks.STM.tiny(te.memory.TrajectoryReader.warm(key_channels=32, value_channels=64))
@@ -494,12 +498,13 @@ for name, one in results.items():
     print(f"{name:22} J of the target {target_J(one.index_masks):.2f}")
 
 # %%
+times = [2, 6, 10]
 rows = {"truth": clip.index_masks} | {name: one.index_masks for name, one in results.items()}
 te.viz.contact_sheet(
-    clip.frames[shown[1:] * len(rows)],
-    torch.cat([masks[shown[1:]] for masks in rows.values()]),
-    columns=5,
-    titles=[f"{name}: {t}" for name in rows for t in shown[1:]],
+    clip.frames[times * len(rows)],
+    torch.cat([masks[times] for masks in rows.values()]),
+    columns=3,
+    titles=[f"{name}: {t}" for name in rows for t in times],
     alpha=0.35,
     dpi=62,
 )
@@ -520,7 +525,7 @@ for name, look in looks.items():
     print(f"{name:22} {look_pck(look, clip, threshold=4):.2f} of the target's best matches are right to 4 pixels")
 
 # %% [markdown]
-# One clip again. What was measured on 64 clips a level when the networks were trained:
+# One clip again. What was measured on 64 clips a level when the networks were trained (*J, true memories*: with true masks in memory instead of predicted ones; *PCK*: the share of best matches that are right to 4 pixels):
 
 # %%
 records = {info.name: info for info in te.list_networks()}
@@ -531,17 +536,26 @@ for level in ("easy", "medium", "hard"):
         print(f"{level:6} {name:22} {scores['J']:.3f}        {scores['J, true memories']:.3f}       {scores['trajectory PCK']:.3f}")
 
 # %% [markdown]
-# TMRN's paper form neither gains nor loses masks here: differences of a hundredth lie within the chance of one training run. Its best matches are right less often. Look at the heat maps again: STM's small keys tell the *target* from the rest, but hardly one *place* on the target from another, so a frame answers with a whole region, and a trajectory through the middles of regions has little to tell. A reader cannot be better than the keys that it reads. Notebook 05 repeats the comparison with sharper ones.
+# TMRN's paper form neither gains nor loses masks here: differences of a hundredth mean nothing with one training run each. Its best matches are right less often. Look at the heat maps again: STM's small keys hardly tell one *place* on the target from another, so a trajectory has little to go by. A reader cannot be better than the keys that it reads. Notebook 05 repeats the comparison with sharper ones.
 #
 # ## Where it breaks
 #
-# **The other network's similarity.** STCN's argument for a distance is so good that one may want to give it to a trained STM. But keys are learned *for* a similarity. Here is the warm reader again, told to use squared L2:
+# **The other network's similarity.** STCN's argument for a distance is so good that one may want to give it to a trained STM. But keys are learned *for* a similarity. Here is the warm reader again, told to use squared L2. It runs without complaint, and the masks are worse:
 
 # %%
 network.reader = te.memory.TrajectoryReader.warm(32, 64, similarity=te.memory.negative_squared_l2)
 wrong = te.segment(network, clip.frames, given)
 network.reader = te.memory.SpaceTimeReader(te.memory.dot_product)  # as it was
+assert target_J(wrong.index_masks) < target_J(result.index_masks) - 0.03
 print(f"L2 in a network made for the dot product: J of the target {target_J(wrong.index_masks):.2f} instead of {target_J(result.index_masks):.2f}")
+te.viz.contact_sheet(
+    clip.frames[times * 2],
+    torch.cat([result.index_masks[times], wrong.index_masks[times]]),
+    columns=3,
+    titles=[f"{name}: {t}" for name in ("dot product", "squared L2") for t in times],
+    alpha=0.35,
+    dpi=62,
+)
 
 # %% [markdown]
 # **A reader of the wrong size** is refused when the network is built, with both sizes:
@@ -561,7 +575,7 @@ for one in (full, tmrn):
     print(f"{one.layout:10} layout: {channels} channels into the memory encoder, {sum(p.numel() for p in one.parameters()) / 1e6:.1f} M parameters, {type(one.reader).__name__}")
 
 # %% [markdown]
-# With the authors' file (`STM_weights.pth`, from github.com/seoungwugoh/STM), `te.load_official("stm", "STM_weights.pth")` gives their network: every tensor finds its place by name, or you are told which do not.
+# With the authors' file (`STM_weights.pth`, from github.com/seoungwugoh/STM), [`te.load_official`](../tmrn_edu/official.py#L127)`("stm", "STM_weights.pth")` gives their network: every tensor finds its place by name, or you are told which do not.
 #
 # ## What to take along
 #

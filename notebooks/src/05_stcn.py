@@ -5,7 +5,7 @@
 #
 # **The question.** STM (notebook 04) encodes every memory frame once per object, compares it once per object, and lets a few loud memory pixels do the talking. What is the least one has to change to be rid of all three?
 #
-# STCN ("Rethinking Space-Time Networks with Improved Memory Coverage", Cheng, Tai and Tang, NeurIPS 2021) changes three things: *one* encoder makes the keys of query and memory frames alike; keys are compared by *squared distance*; what is left for the objects is a *light* value encoder. And it reads only the best 20 memory pixels. We go through them in this order, and then put TMRN in. About 15 minutes; what was said in notebook 04 (decoder, soft aggregation, the loop over frames) is not said again.
+# STCN ("Rethinking Space-Time Networks with Improved Memory Coverage", Cheng, Tai and Tang, NeurIPS 2021) changes three things: *one* encoder makes the keys of query and memory frames alike; keys are compared by *squared distance*; what is left for the objects is a *light* value encoder. And it reads only the best 20 memory pixels. We go through them in this order, and then put TMRN in. The whole is [`STCN`](../tmrn_edu/networks/stcn.py#L87). About 20 minutes; what was said in notebook 04 (decoder, soft aggregation, the loop over frames) is not said again.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -47,7 +47,7 @@ memory, query = [0, 3, 6], 8
 # %% [markdown]
 # ## One encoder for all keys
 #
-# A key is made of the image alone. So a frame is encoded *once*: as query when it is new, and the same key is stored when it becomes memory.
+# A key is made of the image alone, by [`STCN.encode`](../tmrn_edu/networks/stcn.py#L122). So a frame is encoded *once*: as query when it is new, and the same key is stored when it becomes memory.
 
 # %%
 features = network.encode(frames[[*memory, query]])  # four frames, one call; no mask in sight
@@ -59,9 +59,9 @@ side_by_side({f"keys, {name}": colours for name, colours in zip(names, key_colou
 # %% [markdown]
 # Objects appear in the values only. One affinity, `b t m q`, serves all of them:
 #
-# $$\text{readout}_{oq} = \sum_{t,m} w_{tmq}\; v_{otm}$$
+# $$\text{readout}_{oq} = \sum_{t,m} w_{tmq}\; v_{otm} \qquad \text{(STCN, section 3.2)}$$
 #
-# A loop over the objects, then the line, then the package:
+# A loop over the objects, then the line, then the package ([`MemoryNetwork.read`](../tmrn_edu/networks/base.py#L145), which asks the reader). The weights $w$ are made of a similarity that we take apart below.
 
 # %%
 value = network.encode_value(frames[memory], network.encode(frames[memory]), object_masks[memory])  # t o cv h w
@@ -129,7 +129,7 @@ for objects in (1, 2, 5):
 # %% [markdown]
 # ## A light value encoder, and the query value
 #
-# The values still belong to objects, so their encoder runs once per object and had better be small. It sees the five channels that STM's memory encoder sees, but may be shallow, since it also gets the key encoder's feature of the frame: the picture is understood already. And the query frame's own value, which goes to the decoder past the memory, costs one convolution on that same feature (in the authors' code "key compression"). In full size:
+# The values still belong to objects, so their encoder ([`ValueEncoder`](../tmrn_edu/encoders.py#L192)) runs once per object and had better be small. It sees the five channels that STM's memory encoder sees, but may be shallow, since it also gets the key encoder's feature of the frame: the picture is understood already. And the query frame's own value, which goes to the decoder past the memory, costs one convolution on that same feature (in the authors' code "key compression"). In full size:
 
 # %%
 def millions(part):
@@ -144,7 +144,14 @@ print(f"STCN's query value: one convolution, {full.query_projection.in_channels}
 # %% [markdown]
 # (`stcn-tiny` has no such convolution: its feature goes to the decoder as it is.)
 #
-# The fifth channel is **others**: for every object, where the *other* objects are. What is it worth? Blind the network on that channel, and segment both objects:
+# The fifth channel is **others**: for every object, where the *other* objects are. What is it worth?
+#
+# **Predict, then run.** We blind the network on that channel and segment both objects again. How many pixels get another label? (Hint: the small networks were trained on clips with *one* labelled object.)
+#
+# <details><summary>Answer</summary>
+#
+# Next to none. In training the channel was always zero, so its weights never received a gradient and are what chance made them.
+# </details>
 
 # %%
 given = {0: clip.index_masks[0]}
@@ -159,13 +166,13 @@ assert change < 0.1
 print(f"pixels that get another label without `others`: {(seeing.index_masks != blind.index_masks).float().mean():.1%}")
 
 # %% [markdown]
-# Next to nothing, and it cannot be otherwise: the small networks were trained on clips with *one* labelled object. The channel was always zero, so its weights never received a gradient and are what chance made them. It takes training with several objects, as the published networks had it (YouTube-VOS), to learn what others mean.
+# Next to nothing. It takes training with several objects, as the published networks had it (YouTube-VOS), to learn what others mean.
 #
 # ## Squared distance, without the query's square
 #
-# $$-\lVert k - q\rVert^2 \;=\; 2\langle k, q\rangle - \lVert k\rVert^2 - \underbrace{\lVert q\rVert^2}_{\text{the same for all } (t\,m)}$$
+# $$-\lVert k - q\rVert^2 \;=\; 2\langle k, q\rangle - \lVert k\rVert^2 - \underbrace{\lVert q\rVert^2}_{\text{the same for all } (t\,m)} \qquad \text{(STCN, "Similarity Function")}$$
 #
-# What is the same for all memory pixels drops out of the softmax. So STCN's similarity is a dot product with a *handicap*: a long key pays for its length with $\lVert k\rVert^2$. (Identity 4; it costs one number per memory pixel.)
+# What is the same for all memory pixels drops out of the softmax. (The authors' code also divides by $\sqrt{c_k}$.) So STCN's similarity, [`negative_squared_l2`](../tmrn_edu/memory/similarity.py#L37), is a dot product with a *handicap*: a long key pays for its length with $\lVert k\rVert^2$. (Identity 4 of this library; it costs one number per memory pixel.)
 
 # %%
 memory_rows = rearrange(memory_key, "b t ck h w -> b t (h w) ck")
@@ -205,9 +212,18 @@ def coverage(similarity):
 # %% tags=["check"]
 passed = te.check.coverage(coverage)
 
+# %% [markdown]
+# Loop, line, and the package's [`count_votes`](../tmrn_edu/viz/votes.py#L36) and [`coverage`](../tmrn_edu/viz/votes.py#L47):
+
 # %%
 for name, score in two_ways.items():
-    print(f"{name:11} coverage {float(draw.coverage(draw.count_votes(score))):.2f}")
+    named = set()
+    for q in range(576):
+        named.add(int(rearrange(score[0, :, :, q], "t m -> (t m)").argmax()))
+    line = len(rearrange(score, "1 t m q -> (t m) q").argmax(dim=0).unique()) / 1728
+    package = float(draw.coverage(draw.count_votes(score)))
+    assert abs(len(named) / 1728 - line) < 1e-6 and abs(package - line) < 1e-6
+    print(f"{name:11} coverage {package:.2f}")
 
 # %% [markdown]
 # There are three times as many memory pixels as query pixels here, so coverage cannot exceed 1/3. (The network was trained with L2; its keys owe nothing to a dot product. Notebook 04 shows that L2 alone, without the shared encoder, covers no more.)
@@ -229,7 +245,7 @@ def top_k_weights(similarity, k):
 passed = te.check.top_k_weights(top_k_weights)
 
 # %% [markdown]
-# First for one query pixel, by sorting; then by the package, for all. And a `k` beyond the memory is the full softmax (identity 5).
+# First for one query pixel, by sorting; then the line for all of them, and the package, [`softmax_over_memory`](../tmrn_edu/memory/affinity.py#L30). And a `k` beyond the memory is the full softmax (identity 5).
 
 # %%
 y, x = 16, 8  # a cell on the target
@@ -240,10 +256,14 @@ by_hand = torch.zeros(3 * 576)
 by_hand[best] = torch.exp(scores[best] - scores.max())
 by_hand /= by_hand.sum()
 
+together = rearrange(similarity, "b t m q -> b (t m) q")
+line = together.masked_fill(together < together.topk(20, dim=1).values[:, -1:], -torch.inf).softmax(dim=1)
+
 of_20 = te.memory.affinity.softmax_over_memory(similarity, top_k=20)
+torch.testing.assert_close(rearrange(of_20, "b t m q -> b (t m) q"), line, rtol=1e-3, atol=1e-5)
 torch.testing.assert_close(rearrange(of_20[0, :, :, q], "t m -> (t m)"), by_hand, rtol=1e-3, atol=1e-5)
 torch.testing.assert_close(te.memory.affinity.softmax_over_memory(similarity, top_k=100_000), affinity)
-print("by hand and by the package: the same 20 weights; a k beyond the memory: all of them")
+print("by hand, line and package: the same 20 weights; a k beyond the memory: all of them")
 
 # %%
 some = {f"k = {k}": te.memory.affinity.softmax_over_memory(similarity, top_k=k)[0, :, :, q] for k in (1, 20)}
@@ -280,13 +300,13 @@ def target_J(result):
     return te.metrics.score((result.index_masks == 1).to(torch.uint8), (clip.index_masks == 1).to(torch.uint8)).J
 
 
-for k in (1, 4, 20, 100_000, None):
+for k in (1, 4, 20, None):
     network.reader.top_k = k
     result = te.segment(network, clip.frames, given, memory_every=1)
-    print(f"k = {k!s:6}  J of the target {target_J(result):.2f}")
+    print(f"k = {k!s:4}  J of the target {target_J(result):.2f}")
 
 # %% [markdown]
-# On this clip little: two hundredths between best and worst. A `k` beyond the memory changes nothing at all. The reason to keep few is cost: with 20 rows to gather instead of thousands to add up, reading stays cheap as the memory grows.
+# On this clip little: two hundredths between best and worst (`None`: no limit). The reason to keep few is cost: with 20 rows to gather instead of thousands to add up, reading stays cheap as the memory grows.
 #
 # ## Several objects
 #
@@ -296,11 +316,12 @@ for k in (1, 4, 20, 100_000, None):
 only_target = {0: (clip.index_masks[0] == 1).to(torch.uint8)}
 alone = te.segment(network, clip.frames, only_target, memory_every=1)
 print(f"the target alone: J {target_J(alone):.2f}; with its look-alike as object 2: J {target_J(seeing):.2f}")
+times = [4, 6, 8]
 te.viz.contact_sheet(
-    clip.frames[shown[1:] * 3],
-    torch.cat([masks[shown[1:]] for masks in (clip.index_masks, alone.index_masks, seeing.index_masks)]),
-    columns=5,
-    titles=[f"{name}: {t}" for name in ("truth", "alone", "two objects") for t in shown[1:]],
+    clip.frames[times * 3],
+    torch.cat([masks[times] for masks in (clip.index_masks, alone.index_masks, seeing.index_masks)]),
+    columns=3,
+    titles=[f"{name}: {t}" for name in ("truth", "alone", "two objects") for t in times],
     alpha=0.35,
     dpi=62,
 )
@@ -322,7 +343,14 @@ print(f"target alone J {single:.2f}, with its look-alike J {pair:.2f}")
 # %% [markdown]
 # ## Which frames become memory
 #
-# STCN keeps every fifth frame, and leaves STM's temporary frame out (`previous_frame=True` brings it back). Our clips move fast:
+# STCN keeps every fifth frame, and leaves STM's temporary frame out (`previous_frame=True` brings it back). These are [`InferenceRules`](../tmrn_edu/networks/base.py#L42), and [`segment`](../tmrn_edu/segmenter.py#L259) takes others. Our clips move fast.
+#
+# **Predict, then run.** Rank three memories: every frame, every fifth frame, the first frame alone.
+#
+# <details><summary>Answer</summary>
+#
+# In this order, on this clip. But the last two are close: the first frame's mask is exact, and every later one brings its own errors along.
+# </details>
 
 # %%
 for every in (1, 2, 5, 20):
@@ -330,11 +358,11 @@ for every in (1, 2, 5, 20):
     print(f"every {every:2}: memory frames at the end {len(range(0, 10, every)):2}, J of the target {target_J(result):.2f}")
 
 # %% [markdown]
-# With few memory frames the masks are worse, but the first frame alone does surprisingly well: its mask is exact, and every later one brings its own errors along.
+# With few memory frames the masks are worse, but the first frame alone does surprisingly well.
 #
 # ## Put TMRN in
 #
-# First the identity, now with top-k. A warm trajectory reader keeps the k best over all frames, as STCN does, and then spreads them over their frames; so nothing may change:
+# First the identity, now with top-k. A warm [`TrajectoryReader`](../tmrn_edu/memory/readers.py#L35) keeps the k best over all frames, as STCN does, and then spreads them over their frames; so nothing may change:
 
 # %%
 network.reader.top_k = 20
@@ -371,10 +399,10 @@ for name, result in results.items():
 
 # %%
 te.viz.contact_sheet(
-    clip.frames[shown[1:] * 4],
-    torch.cat([clip.index_masks[shown[1:]], *(result.index_masks[shown[1:]] for result in results.values())]),
-    columns=5,
-    titles=[f"{name}: {t}" for name in ["truth", *(name.removesuffix("-tiny") for name in names)] for t in shown[1:]],
+    clip.frames[times * 4],
+    torch.cat([clip.index_masks[times], *(result.index_masks[times] for result in results.values())]),
+    columns=3,
+    titles=[f"{name}: {t}" for name in ["truth", *(name.removesuffix("-tiny") for name in names)] for t in times],
     alpha=0.35,
     dpi=62,
 )
@@ -386,7 +414,13 @@ pixel = te.viz.choose_pixel(looks, clip)
 te.viz.comparison_figure(looks, pixel, truth=clip)
 
 # %% [markdown]
-# Rows are readers; rings the expected place in each frame, crosses the true one, $u$ the frame's weight. This pixel was chosen to show a difference, as always. How often, on this clip and on 64:
+# Rows are readers; rings the expected place in each frame, crosses the true one, $u$ the frame's weight. This pixel was chosen to show a difference, as always. Choose others yourself: click on the target near its rim, then on the look-alike. (On a page without widgets you see a still.)
+
+# %%
+te.viz.explore({name: looks[name] for name in ("stcn-tiny", "tmrn-stcn-chained-tiny")}, pixel=pixel, top_k=6, truth=clip)
+
+# %% [markdown]
+# How often is each right, on this clip and on 64?
 
 # %%
 from tmrn_edu.evaluate_clips import look_pck
@@ -399,14 +433,14 @@ for level in ("medium", "hard"):
         print(f"64 {level:6} clips  {info.name:23} J {scores['J']:.3f}   with true memories {scores['J, true memories']:.3f}   PCK {scores['trajectory PCK']:.2f}")
 
 # %% [markdown]
-# The paper's form finds a few more of the true counterparts, but its masks are about as good as the baseline's on medium clips and worse on hard ones. Chained alignment gives better masks on both without finding more counterparts. So matching better and segmenting better are two things, and with one training run each a hundredth of J means nothing either way.
+# The paper's form finds a few more of the true counterparts, but its masks are about as good as the baseline's on medium clips and worse on hard ones. Chained alignment gives better masks on both without finding more counterparts. So matching better and segmenting better are two things, and with one training run each a hundredth of J means nothing either way. [`look_pck`](../tmrn_edu/evaluate_clips.py#L113) counts best matches within 4 pixels of the truth; *PCK* is the same over 64 clips.
 #
 # ## Where it breaks
 #
-# **Nothing to find.** The k best are the k best of what there is, and their weights sum to one however bad they are. A query pixel of an object that the memory has never seen gets an answer too, and a surer one than where there is something to find:
+# **Nothing to find.** The k best are the k best of what there is, and their weights sum to one however bad they are. So a query pixel of something that the memory has never seen gets an answer too. Provoke it with a memory of nothing but noise:
 
 # %%
-flat = torch.randn(1, 3, 32, 24, 24)  # a memory of nothing but noise
+flat = torch.randn(1, 3, 32, 24, 24)  # keys like nothing in the clip
 best_weights = {}
 for name, keys in (("noise", flat), ("the real memory", memory_key)):
     weights = te.memory.affinity.softmax_over_memory(te.memory.negative_squared_l2(keys, query_key), top_k=20)
@@ -416,6 +450,8 @@ assert best_weights["noise"] > 2 * best_weights["the real memory"]
 print("weights sum to one either way; the best of 1728 cells gets, on average, more than twice as much of it where all is noise")
 
 # %% [markdown]
+# The answer is even a surer one than where there is something to find: one piece of noise is a little nearer than all others, and takes nearly everything. A large weight says "nearest", not "near".
+#
 # **A reader of the wrong size** is refused when the network is built:
 
 # %% tags=["raises-exception"]
@@ -424,7 +460,7 @@ te.networks.STCN.tiny(te.memory.TrajectoryReader.paper(key_channels=64, value_ch
 # %% [markdown]
 # ## The published size
 #
-# `te.networks.STCN()` has ResNet-50 keys at stride 16 and reads the 20 best; `te.networks.STCN.tmrn("paper")`, `"warm"` or `"chained"` is the same network with TMRN's reader. With the authors' file (from github.com/hkchengrex/STCN) `te.load_official("stcn", "stcn.pth")` gives theirs; with `reader=` it gets a TMRN, which begins, if it is warm, as exactly the network that they published.
+# `te.networks.STCN()` has ResNet-50 keys at stride 16 and reads the 20 best; `te.networks.STCN.tmrn("paper")`, `"warm"` or `"chained"` is the same network with TMRN's reader. With the authors' file (from github.com/hkchengrex/STCN) [`te.load_official`](../tmrn_edu/official.py#L127)`("stcn", "stcn.pth")` gives theirs; with `reader=` it gets a TMRN, which begins, if it is warm, as exactly the network that they published.
 
 # %%
 tmrn = te.networks.STCN.tmrn("warm")

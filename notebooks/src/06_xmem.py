@@ -7,7 +7,7 @@
 #
 # XMem (Cheng and Schwing, ECCV 2022) answers both. It is STCN's plan (keys from the image alone, values from image and mask) with a new similarity and with a second memory: a small state per object that is carried from frame to frame, the **sensory memory**.
 #
-# You will build XMem from the package's parts, look at what each part sees, put it together, and check that your network is the package's, pixel by pixel. Then TMRN moves in. About 40 minutes, the longest lesson here: a good place for a break is before the sensory memory. Notebooks 01, 04 and 05 come first; 02 and 03 help at the end. **[S]** marks what TMRN's supplement says, **[ours]** our completion.
+# You will build XMem from the package's parts, look at what each part sees, put it together, and check that your network is the package's [`XMem`](../tmrn_edu/networks/xmem.py#L90), pixel by pixel. Then TMRN moves in. About 25 minutes; a good place for a break is before the sensory memory. Notebooks 01, 04 and 05 come first; 02 and 03 help at the end. **[S]** marks what TMRN's supplement says, **[ours]** our completion.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -51,9 +51,9 @@ print("in sight, in %:", [round(100 * float(share)) for share in in_sight])
 # %% [markdown]
 # ## What is known from the image alone
 #
-# One encoder sees every frame, without any mask. From its coarse feature, three convolutions make three things (XMem, "Memory Reading"):
+# One encoder sees every frame, without any mask. From its coarse feature, three convolutions make three things ([`XMem.encode`](../tmrn_edu/networks/xmem.py#L131)):
 #
-# $$k = \mathrm{conv}_k(f), \qquad \sigma = \mathrm{conv}_d(f)^2 + 1 \;\ge 1, \qquad e = \mathrm{sigmoid}(\mathrm{conv}_e(f)) \in (0, 1)$$
+# $$k = \mathrm{conv}_k(f), \quad \sigma = \mathrm{conv}_d(f)^2 + 1 \;\ge 1, \quad e = \mathrm{sigmoid}(\mathrm{conv}_e(f)) \in (0, 1) \qquad \text{(XMem, "Memory Reading"; square and sigmoid: authors' code)}$$
 #
 # the **key**, the **shrinkage** $\sigma$ (one number per pixel, used once the pixel is memory) and the **selection** $e$ (one number per pixel and key channel, used when the pixel asks).
 
@@ -121,9 +121,9 @@ for m in range(576):
     loop[m] *= features.shrinkage[0, 0, row, column] / 32**0.5
 
 # %% [markdown]
-# For all pairs at once, expand the square into **three terms**. Each is a product of matrices, or a sum of one thing alone:
+# For all pairs at once, expand the square into **three terms**, as the authors' code does. Each is a product of matrices, or a sum of one thing alone:
 #
-# $$\sum_c e_{qc} (k_{mc} - q_c)^2 = \underbrace{\sum_c e_{qc}\, k_{mc}^2}_{\text{selection} \times \text{squares of keys}} - \underbrace{2 \sum_c (e_{qc}\, q_c)\, k_{mc}}_{\text{selected query} \times \text{keys}} + \underbrace{\sum_c e_{qc}\, q_c^2}_{\text{query alone}}$$
+# $$\sum_c e_{qc} (k_{mc} - q_c)^2 = \underbrace{\sum_c e_{qc}\, k_{mc}^2}_{\text{selection} \times \text{squares of keys}} - \underbrace{2 \sum_c (e_{qc}\, q_c)\, k_{mc}}_{\text{selected query} \times \text{keys}} + \underbrace{\sum_c e_{qc}\, q_c^2}_{\text{query alone}} \qquad \text{(algebra)}$$
 #
 # **Exercise 1.** Write it. `einsum` twice, `reduce` once, the shrinkage last.
 
@@ -139,19 +139,35 @@ def anisotropic_l2(memory_key, query_key, shrinkage, selection):
 # %% tags=["check"]
 passed = te.check.anisotropic_l2(anisotropic_l2)
 
+# %% [markdown]
+# The line, and the package's [`anisotropic_l2`](../tmrn_edu/memory/similarity.py#L54):
+
 # %%
 memory = [0, 5]
 memory_key = rearrange(features.key[memory], "t ck h w -> 1 t ck h w")
 memory_shrinkage = rearrange(features.shrinkage[memory], "t one h w -> 1 t one h w")
 query_key, query_selection = features.key[t : t + 1], features.selection[t : t + 1]
 similarity = te.memory.anisotropic_l2(memory_key, query_key, memory_shrinkage, query_selection)
+
+k, q, e = (rearrange(x, "... h w -> ... (h w)") for x in (memory_key, query_key, query_selection))
+terms = einsum(k**2, e, "b t c m, b c q -> b t m q") - 2 * einsum(k, e * q, "b t c m, b c q -> b t m q") + reduce(e * q**2, "b c q -> b 1 1 q", "sum")
+line = -rearrange(memory_shrinkage, "b t 1 h w -> b t (h w) 1") * terms / 32**0.5
+
+torch.testing.assert_close(similarity, line, rtol=1e-3, atol=1e-2)
 torch.testing.assert_close(similarity[0, 0, :, 24 * y + x], loop, rtol=1e-3, atol=1e-3)
-print("loop and package agree: similarity b t m q =", tuple(similarity.shape))
+print("loop, line and package agree: similarity b t m q =", tuple(similarity.shape))
 
 # %% [markdown]
 # ## What shrinkage does: a toy
 #
 # Keys of one number. Three memory pixels A, B and C sit on a line, and a query may sit anywhere. Who answers it? Left with shrinkage 1 everywhere; in the middle B became picky; right all three did.
+#
+# **Predict, then run.** A query sits at 0.8, close to C at 1. With shrinkage 1 everywhere B, at 0, has a third of the weight. What is left of it when B's shrinkage is 12? And for a query at 0.05, does the picky B lose, too?
+#
+# <details><summary>Answer</summary>
+#
+# At 0.8 next to nothing is left: its distance is multiplied by 12. At 0.05 B keeps its weight: its distance is nearly zero, and 12 times nearly zero is little.
+# </details>
 
 # %%
 line_keys = torch.tensor([-1.0, 0.0, 1.0])
@@ -159,7 +175,7 @@ picky = [torch.tensor(s) for s in ([1.0, 1.0, 1.0], [1.0, 12.0, 1.0], [12.0, 12.
 draw.shrinkage_figure(line_keys, picky, torch.linspace(-2, 2, 201))
 
 # %% [markdown]
-# A picky memory pixel answers only those who are very much like it, and leaves the others to its neighbours. If all are picky, the whole read is sharp. So a network can say *of each memory pixel* how far its answer is good: for one on a rim, or of a colour that is everywhere, not far.
+# A picky memory pixel answers only those who are very much like it, and leaves the others to its neighbours. If all are picky, the whole read is sharp. So a network can say *of each memory pixel* how far its answer is good.
 
 # %%
 def weight(shrinkage, place):
@@ -172,7 +188,8 @@ def weight(shrinkage, place):
 near, far = weight(picky[1], 0.05), weight(picky[1], 0.8)
 plain = weight(picky[0], 0.8)
 assert near.argmax() == 1
-print(f"a query at 0.8 gives B {plain[1]:.2f} with shrinkage 1, and {far[1]:.2f} with shrinkage 12")
+print(f"a query at 0.8  gives B {plain[1]:.2f} with shrinkage 1, and {far[1]:.2f} with shrinkage 12")
+print(f"a query at 0.05 gives B {weight(picky[0], 0.05)[1]:.2f} with shrinkage 1, and {near[1]:.2f} with shrinkage 12")
 
 # %% [markdown]
 # ## What selection does: a toy
@@ -218,10 +235,10 @@ for name, w in weights.items():
 # %% [markdown]
 # This is what *our* network does with its freedom, and it is not quite what the toys suggest.
 #
-# - Without shrinkage the weight spreads over hundreds of memory pixels, and the mask that is read falls apart. But one shrinkage for all, the mean, reads no worse here. So what was learned here is above all **how sharp the whole read should be**. STCN can get that only by spreading its keys further apart.
+# - Without shrinkage the weight spreads over hundreds of memory pixels, and the mask that is read falls apart. But one shrinkage for all, the mean, reads no worse here. So what was learned is above all **how sharp the whole read should be**.
 # - The selection is near one, so leaving it out changes next to nothing.
 #
-# Careful: the network was trained with both, so taking one away now is not the same as training without it, and one frame of one clip is no ablation. The authors' own tables, on real videos, are in the paper.
+# Careful: the network was trained with both, and one frame of one clip is no ablation. The authors' own tables, on real videos, are in the paper.
 #
 # ## Why the query's own square must stay
 #
@@ -254,31 +271,9 @@ for name, sigma in {"shrinkage 1": one, "as trained": memory_shrinkage}.items():
     print(f"{name}: weights change by {'nothing' if change < 1e-4 else f'up to {change:.1f}'}")
 
 # %% [markdown]
-# ## Who dominates the votes?
-#
-# Add up the weights that one memory pixel gets from all query pixels: its votes. There are as many votes as query pixels, 576. Does everybody have a say, or do a few answer for all? (Notebooks 04 and 05 ask the same of STM and STCN.)
-
-# %%
-similarities = {
-    "dot product": te.memory.dot_product(memory_key, query_key),
-    "squared L2": te.memory.negative_squared_l2(memory_key, query_key),
-    "anisotropic L2": similarity,
-}
-votes = {}
-for name, s in similarities.items():
-    votes[name] = reduce(te.memory.affinity.softmax_over_memory(s), "1 t m q -> (t m)", "sum")
-    most = votes[name].sort(descending=True).values.cumsum(dim=0)
-    print(f"{name:15} the 1 % most voted memory pixels hold {most[11] / 576:.1%} of all votes")
-
-# %%
-side_by_side({f"votes, {name}": rearrange(v, "(t h w) -> t h w", t=2, h=24)[0] for name, v in votes.items()})
-
-# %% [markdown]
-# By dot product a dozen memory pixels, all with keys among the longest, get more than half of all votes; by distance nobody gets many. The anisotropic one is the sharper of the two, so its votes are a little less even. (These keys were trained for it: it plays at home. The lesson is about the dot product, whose winners win by length.)
-#
 # ## Values and the working memory
 #
-# As in STCN: a second encoder sees the image *and* the mask and writes a value per object. With key, shrinkage and value a frame is complete, and joins the **working memory**. The selection stays behind: it belongs to the one who asks.
+# As in STCN: a second encoder sees the image *and* the mask and writes a value per object. With key, shrinkage and value a frame is complete (a [`MemoryFrame`](../tmrn_edu/memory/working.py#L21)), and joins the **working memory**. The selection stays behind: it belongs to the one who asks.
 
 # %%
 value = network.encode_value(frames[memory], network.encode(frames[memory]), given)  # t o cv h w
@@ -309,9 +304,9 @@ print("einsum and package agree: readout b o cv h w =", tuple(readout.value.shap
 # %% [markdown]
 # ## The sensory memory
 #
-# Beside what it reads, XMem carries a state $h$ of `cs` channels per object on the key's grid (16 here, 64 at the published size). It starts at zero. Whatever comes in goes through a **gated update** (XMem, "Sensory Memory"), a convolution that looks at the news $x$ and at $h$, and answers three questions:
+# Beside what it reads, XMem carries a state $h$ of `cs` channels per object on the key's grid (16 here, 64 at the published size). It starts at zero. Whatever comes in goes through a **gated update** ([`GatedUpdate`](../tmrn_edu/memory/sensory.py#L21)), a convolution that looks at the news $x$ and at $h$, and answers three questions:
 #
-# $$(f, u, n) = \mathrm{conv}_{3\times 3}([x, h]), \qquad h' = \sigma(f) \cdot h \cdot (1 - \sigma(u)) + \sigma(u) \cdot \tanh(n)$$
+# $$(f, u, n) = \mathrm{conv}_{3\times 3}([x, h]), \qquad h' = \sigma(f) \cdot h \cdot (1 - \sigma(u)) + \sigma(u) \cdot \tanh(n) \qquad \text{(XMem, "Sensory Memory"; the form: authors' code)}$$
 #
 # What is kept, what is replaced, and by what? ($\sigma$ is the sigmoid here. The authors' unit is a GRU of their own: the new content does not see the forget gate.)
 #
@@ -327,10 +322,10 @@ def gated_update(gates, sensory):
 passed = te.check.gated_update(gated_update)
 
 # %% [markdown]
-# The loop, with the deep update's own weights, value of frame 0 in, starting at zero:
+# Loop and line, with the deep update's own weights, value of frame 0 in, starting at zero:
 
 # %%
-gate = network.sensory_memory.deep_gate  # a te.memory.sensory.GatedUpdate
+gate = network.sensory_memory.deep_gate  # a GatedUpdate
 start = network.start_sensory(network.encode(frames[:1]).key, objects=1)
 joined, _ = pack([value[:1], start], "b o * h w")
 gates = gate.transform(rearrange(joined, "b o c h w -> (b o) c h w"))  # (b o) (3 cs) h w
@@ -339,8 +334,12 @@ for c in range(16):
     forget, update, new = gates[0, c].sigmoid(), gates[0, 16 + c].sigmoid(), gates[0, 32 + c].tanh()
     h[0, 0, c] = forget * start[0, 0, c] * (1 - update) + update * new
 
-torch.testing.assert_close(gate(value[:1], start), h, rtol=1e-4, atol=1e-4)
-print("loop and package agree: sensory memory b o cs h w =", tuple(h.shape))
+f, u, n = rearrange(gates, "(b o) (three cs) h w -> three b o cs h w", o=1, three=3)
+line = f.sigmoid() * start * (1 - u.sigmoid()) + u.sigmoid() * n.tanh()
+
+torch.testing.assert_close(line, h, rtol=1e-4, atol=1e-4)
+torch.testing.assert_close(gate(value[:1], start), line, rtol=1e-4, atol=1e-4)
+print("loop, line and package agree: sensory memory b o cs h w =", tuple(h.shape))
 
 # %%
 c = int(reduce(h, "1 1 cs h w -> cs", torch.var).argmax())
@@ -357,10 +356,10 @@ side_by_side(
 # %% [markdown]
 # ## Two updates, and the rule
 #
-# There are two such gates, for two kinds of news:
+# There are two such gates, for two kinds of news (XMem, "Sensory Memory"):
 #
-# - the **update**: after a frame was decoded, the decoder's features of all its strides, averaged to the key's grid, with the scores it just gave;
-# - the **deep update**: after a frame was memorized, its value, which was made from the image and the mask with a network of its own.
+# - the **update**, [`SensoryMemory.update`](../tmrn_edu/memory/sensory.py#L75): after a frame was decoded, the decoder's features of all its strides, averaged to the key's grid, with the scores it just gave;
+# - the **deep update**, [`SensoryMemory.deep_update`](../tmrn_edu/memory/sensory.py#L90): after a frame was memorized, its value, which was made from the image and the mask with a network of its own.
 #
 # As published, at inference a memory frame gets **only the deep update**, every other frame only the decoder's. (In training every frame gets the decoder's, and with probability 0.2 the deep one on top.) And which frames are memory frames? Those that come with a mask, and those that come five frames after the last memory frame.
 #
@@ -378,21 +377,12 @@ passed = te.check.memory_frames(memory_frames)
 # %% [markdown]
 # ## The decoder sees both
 #
-# **Exercise 5.** Predict the shape of what goes into the decoder for every object: readout `b o cv h w` and sensory memory `b o cs h w`, with `cv = 64` and `cs = 16`, here and at the published size (512 and 64, a 30 x 54 grid, three objects). Then write it.
+# **Predict, then run.** For every object readout `b o cv h w` and sensory memory `b o cs h w` are stacked along their channels ([`XMem.decode`](../tmrn_edu/networks/xmem.py#L149)). Here `cv = 64` and `cs = 16`, on a 24 x 24 grid. What is the shape of what goes into the decoder? And at the published size, with 512 and 64 channels, a 30 x 54 grid and three objects?
 #
 # <details><summary>Answer</summary>
 #
 # `b o (cv + cs) h w = (1, 1, 80, 24, 24)`, and `(1, 3, 576, 30, 54)`. The image's own feature joins inside the decoder, once for all objects.
 # </details>
-
-# %% tags=["exercise"]
-def decoder_input(readout, sensory):
-    """[readout, sensory] along the channels: `b o (cv + cs) h w`."""
-    raise NotImplementedError
-
-
-# %% tags=["check"]
-passed = te.check.decoder_input(decoder_input)
 
 # %%
 objects, _ = pack([readout.value, h], "b o * h w")
@@ -403,7 +393,7 @@ torch.testing.assert_close(by_hand.logits, decoded.logits, rtol=1e-3, atol=1e-3)
 print("the decoder takes", tuple(objects.shape), "and gives logits b o H W =", tuple(decoded.logits.shape))
 
 # %% [markdown]
-# The decoder returns its features too, since the sensory memory wants to see them. Here is the update, by hand: average to the grid, one 1 x 1 convolution per stride, add, gate.
+# The decoder returns its features too ([`Decoded`](../tmrn_edu/decoder.py#L14)), since the sensory memory wants to see them. Here is the update, by hand: average to the grid, one 1 x 1 convolution per stride, add, gate.
 
 # %%
 news = 0
@@ -450,7 +440,7 @@ first_mask = te.masks.index_to_object_masks(clip.index_masks[:1], [1])
 steps = segment(network, frames, first_mask)
 
 # %% [markdown]
-# Is it the network of the package? Frame by frame:
+# Is it the network of the package? Compare with [`segment`](../tmrn_edu/segmenter.py#L259), frame by frame:
 
 # %%
 package = te.segment(network, clip.frames, {0: clip.index_masks[0]})
@@ -566,7 +556,7 @@ J = {name: sum(values) / len(clips) for name, values in J.items()}
 print(f"mean J over 8 hard clips, against the intact network's: wiped {J['wiped'] - J['intact']:+.2f}, frozen {J['frozen'] - J['intact']:+.2f}")
 
 # %% [markdown]
-# Honest reading: a state that is kept up to date gains a little over none at all (one training run, 8 clips: too few to be sure of so small a gap), and both are far better than an outdated one. In this small network the sensory memory is a help with the last moment, not a cure for look-alikes. And mind what such probes can show: `wiped` and `frozen` states are not what the decoder was trained with, so a drop says that the part is *used*, not that a network trained without it would be as much worse.
+# A state that is kept up to date gains a little over none at all (one training run, 8 clips: too few to be sure of so small a gap), and both are far better than an outdated one. Mind what such probes can show: `wiped` and `frozen` states are not what the decoder was trained with, so a drop says that the part is *used*, not that a network trained without it would be as much worse.
 #
 # ## What is left out: the long-term memory
 #
@@ -574,7 +564,7 @@ print(f"mean J over 8 hard clips, against the intact network's: wiped {J['wiped'
 #
 # ## TMRN moves in
 #
-# The reader is the one part that TMRN replaces. In preset **warm** it starts as the space-time read (identity 1, notebook 03), so putting it into our trained XMem must not change one probability. (It takes over the network's own similarity, the anisotropic one, since we do not name another.) The preset **paper** starts as another read, and has to be trained.
+# The reader is the one part that TMRN replaces **[S]**. In preset **warm** ([`TrajectoryReader.warm`](../tmrn_edu/memory/readers.py#L110)) it starts as the space-time read (identity 1, notebook 03), so putting it into our trained XMem must not change one probability. (It takes over the network's own similarity, the anisotropic one, since we do not name another.) The preset **paper** starts as another read, and has to be trained.
 
 # %%
 own, change = network.reader, {}
@@ -605,9 +595,6 @@ both = torch.cat([result.index_masks[shown] for result in results.values()])
 titles = [f"{name}, frame {i}: J {J[name][i]:.2f}" for name in results for i in shown]
 te.viz.contact_sheet(clip.frames[shown * 2], both, columns=5, titles=titles, alpha=0.35, dpi=70)
 
-# %%
-draw.probe_figure(J, in_sight, memory_frames=[0, 5, 10, 15])
-
 # %% [markdown]
 # No gain here: the two lose the ball together and find it together, and TMRN then stays behind for a few frames. Inside they differ. We read frame 12 from frames 0, 5 and 10, with true masks, and look at one pixel: ring, where it is expected; cross, where it was; $u$, how much the frame counts.
 
@@ -631,7 +618,7 @@ for name, look in looks.items():
 # %% [markdown]
 # It is: XMem turns to other frames where a point is hidden, the trained attention of TMRN does not.
 #
-# The scores say how often it pays: 64 held-out clips a level, 8 frames each, all earlier frames in memory, one training run per network.
+# The scores say how often it pays: 64 held-out clips a level, 8 frames each, all earlier frames in memory, one training run per network. (*PCK*: the share of best matches within 4 pixels of the true place.)
 
 # %%
 records = {info.name: info for info in te.list_networks()}
@@ -644,13 +631,73 @@ for level in ("medium", "hard"):
 # %% [markdown]
 # One run each, so small differences mean little. XMem is ahead of STCN on both levels. TMRN, in the supplement's form, changes J by no more than a hundredth in our small XMem; with true memories it is a little behind, and its matches are no better. Chained alignment and age **[ours]** gain about three hundredths on both levels. We say so because the paper reports gains, at full size, on real videos, with a reader that may differ from our reading of it.
 #
-# What one might try: evidence sees how well a frame matched, attention does not (above); the sensory memory already tells the decoder where the object just was, so a trajectory has less to add. `TrajectoryReader.chained` (notebook 03) pools by evidence and attention and follows a path: the last row of each level.
+# Two guesses why the supplement's form gains nothing here: evidence sees how well a frame matched, attention does not (above); and the sensory memory already tells the decoder where the object just was, so a trajectory has less to add.
 #
+# ## Where it breaks
+#
+# **A cut.** The memory read knows nothing of places: it finds the target wherever it is. The sensory memory does know, and that is its use, until the film is cut. Here a spotted triangle is filmed for eight frames; from frame 8 on the picture is shown in a mirror, as by a second camera on the other side.
+#
+# **Predict, then run.** Frame 8 is read from frames 0 and 5, neither of them mirrored. Which suffers: the mask as read, or the mask as decoded?
+#
+# <details><summary>Answer</summary>
+#
+# The decoded one. The read compares keys, and a mirrored triangle has much the same keys. But the state that goes into the decoder still holds where the triangle was before the cut.
+# </details>
+
+# %%
+def with_a_cut(clip, at=8):
+    """Frames and masks of a clip that is mirrored from frame `at` on."""
+    return [torch.cat([x[:at], x[at:].flip(2)]) for x in (clip.frames, clip.index_masks)]
+
+
+def run_of(pictures, masks, tamper=None):
+    """Our loop over frames `t H W 3`, given the first mask."""
+    return segment(network, rearrange(pictures, "t H W c -> t c H W") / 255, te.masks.index_to_object_masks(masks[:1], [1]), tamper=tamper)
+
+
+pictures, masks = with_a_cut(te.data.synthetic.make_clip(seed=0, level="easy", frames=11))
+cut_features, cut_readout, cut_state, cut_probabilities = run_of(pictures, masks)[7]  # frame 8
+afresh = te.masks.soft_aggregation(network.decode(cut_readout, cut_features, 0 * cut_state).logits.sigmoid())
+labels = {name: te.masks.probabilities_to_index_mask(p, [1])[0] for name, p in {"decoded": cut_probabilities, "state wiped": afresh}.items()}
+side_by_side(
+    {
+        "frame 7": te.viz.overlay(pictures[7], masks[7]),
+        "frame 8, after the cut": te.viz.overlay(pictures[8], masks[8]),
+        "mask as read": network.readout_mask(cut_readout)[0, 0],
+        "energy of the state": reduce(cut_state[0, 0] ** 2, "cs h w -> h w", "mean").sqrt(),
+    }
+    | {f"{name}: J {te.metrics.region_similarity(m == 1, masks[8] == 1):.2f}": te.viz.overlay(pictures[8], m) for name, m in labels.items()}
+)
+
+# %% [markdown]
+# The read found the triangle in its new place; the state still glows in the old one, and half of the mask is lost. Is it this clip only? Eight clips with such a cut, once as it is, and once with the state wiped in frame 8, which is what a program that notices the cut could do:
+
+# %%
+after_cut = {"as it is": [], "wiped at the cut": []}
+for seed in range(8):
+    pictures, masks = with_a_cut(te.data.synthetic.make_clip(seed, level="easy", frames=11))
+    for name, tamper in {"as it is": None, "wiped at the cut": lambda t, h: 0 * h if t == 8 else h}.items():
+        run = run_of(pictures, masks, tamper)
+        after_cut[name].append([score(step[-1], true) for step, true in zip(run[6:10], masks[7:11])])
+after_cut = {name: torch.tensor(values).mean(dim=0) for name, values in after_cut.items()}
+for name, values in after_cut.items():
+    print(f"{name:17}", "   ".join(f"frame {t}: J {J_of_t:.2f}" for t, J_of_t in zip((7, 8, 9, 10), values)))
+assert after_cut["wiped at the cut"][1] > after_cut["as it is"][1] + 0.05
+
+# %% [markdown]
+# The damage outlasts the cut, since the next state is made from the wrong mask. Nothing in the network notices; an object that jumps, or frames that were dropped, look the same to it.
+#
+# **A layout that is not there** is refused, with those that are:
+
+# %% tags=["raises-exception"]
+te.networks.XMem(layout="paper")
+
+# %% [markdown]
 # ## At full size
 #
-# Everything in this notebook is the same class at its published size: ResNet-50 for keys, ResNet-18 for values, stride 16, `ck = 64`, `cv = 512`, `cs = 64`, at inference the 30 best memory pixels.
+# The same class has the published size: ResNet-50 for keys, ResNet-18 for values, stride 16, `ck = 64`, `cv = 512`, `cs = 64`, at inference the 30 best memory pixels.
 #
-# - `te.networks.XMem()` is the network as released. `te.load_official("xmem", "XMem.pth")` reads the authors' file into it.
+# - `te.networks.XMem()` is the network as released. [`te.load_official`](../tmrn_edu/official.py#L127)`("xmem", "XMem.pth")` reads the authors' file into it.
 # - The supplement describes an XMem whose decoder sees a **query value**, made by one more convolution after the key encoder; in the released network that convolution does not exist, and the decoder sees the coarse feature itself. Both are here: `XMem(layout="released")`, the default, and `XMem(layout="supplement")` **[S; that it takes the coarse feature's place: ours]**.
 # - `te.networks.XMem.tmrn("paper")` is TMRN's XMem: the supplement's layout with the trajectory reader; `"warm"` and `"chained"` are the other presets.
 
@@ -665,6 +712,7 @@ print("layouts:", te.networks.base.LAYOUTS, "| rules: a memory frame every", ful
 # - **XMem = STCN + anisotropic distance + sensory memory.** Keys are still the image's alone, so one affinity serves all objects.
 # - **Shrinkage** belongs to the memory pixel, **selection** to the query pixel. With shrinkage the query's own square must stay.
 # - The **sensory memory** is a gated state per object. A memory frame writes it through the deep update alone, every other frame through the decoder's features.
+# - The state says where the object *just was*: after a **cut** that is wrong, and the decoder believes it.
 # - A map that looks right is not yet a part that is used, and a part that is used need not help much: wipe it, freeze it, and count.
 # - TMRN replaces the **reader** and nothing else, and warm it starts as the network that it moves into.
 #

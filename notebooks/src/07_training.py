@@ -21,6 +21,7 @@ import csv
 import logging
 import shlex
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,9 @@ nb.setup(seed=0)
 # %% [markdown]
 # ## A still becomes a clip
 #
-# Annotated pictures are cheap, annotated videos are not. So stage one takes one picture with its mask and shows it several times, each time as if object and camera had moved: turned, scaled and sheared (**affine**), **cropped**, bent by a **thin plate** that is pushed at 12 points, and with other **colours**. (STCN:dataset/static_dataset.py; XMem the same.)
+# Annotated pictures are cheap, annotated videos are not. So stage one takes one picture with its mask and shows it several times, each time as if object and camera had moved: turned, scaled and sheared (**affine**), **cropped**, bent by a **thin plate** that is pushed at 12 points, and with other **colours**. (STCN's code, `dataset/static_dataset.py`; XMem the same.)
 #
-# A way of moving is a map from each pixel of the new frame to a point of the picture. Maps are composed, so any point can be followed through all of them, in both directions. Markers and net are points of the still:
+# A way of moving is a map from each pixel of the new frame to a point of the picture: a [`Warp`](../tmrn_edu/data/warps.py#L148), made of steps such as [`turn`](../tmrn_edu/data/warps.py#L214), [`crop`](../tmrn_edu/data/warps.py#L197) and [`draw_thin_plate`](../tmrn_edu/data/warps.py#L104). Maps are composed, so any point can be followed through all of them, in both directions. Markers and net are points of the still:
 
 # %%
 from tmrn_edu.data.colours import Jitter, recolour
@@ -72,7 +73,7 @@ te.viz.correspondence_figure(
 )
 
 # %% [markdown]
-# How is a frame read through such a map? The mask shows it best, since labels cannot be mixed: every pixel of the frame asks where it comes from and takes the label of the nearest pixel there, 0 outside the picture. A loop, then the line, then the package:
+# How is a frame read through such a map? The mask shows it best, since labels cannot be mixed: every pixel of the frame asks where it comes from and takes the label of the nearest pixel there, 0 outside the picture. A loop, then the same in one line, then the package, where a [`View`](../tmrn_edu/data/transforms.py#L56) is a map together with its colours:
 
 # %%
 from tmrn_edu.data.transforms import static_augmentation
@@ -125,7 +126,7 @@ print("mask and correspondence moved together: at most one pixel in fifty, on ou
 #
 # ## Videos, and how far apart
 #
-# A training clip of stage two is a few frames of a video (STM and STCN 3, XMem 8), in half of the cases backwards. With neighbouring frames the task is too easy, with distant ones it is too hard for a beginner. So the largest gap between two frames follows a **curriculum**: it grows during training, and at the end it shrinks again, since in a real video memory frames are near. All that a step of a recipe asks for is a pure function of its number:
+# A training clip of stage two is a few frames of a video (3 for STM and STCN, 8 for XMem), in half of the cases backwards. With neighbouring frames the task is too easy, with distant ones it is too hard for a beginner. So the largest gap between two frames follows a **curriculum**: it grows during training, and at the end it shrinks again, since in a real video memory frames are near. All that a step of a recipe asks for is a pure function of its number, [`curriculum`](../tmrn_edu/training/schedule.py#L21):
 
 # %%
 from tmrn_edu.training.schedule import curriculum
@@ -135,7 +136,7 @@ stages = {name: [curriculum(find_recipe(name).settings, step) for step in some] 
 te.viz.curriculum_figure(stages, steps)
 
 # %% [markdown]
-# Source: STCN:train.py and XMem:train.py, whose numbers these are; TMRN's supplement says the same in words ("gradually increases from 5 to 25 ... and anneals back to 5"). In the grey band XMem leaves out the affine motion that is otherwise added to each frame.
+# Source: the authors' code of STCN and of XMem (`train.py`), whose numbers these are; TMRN's supplement says the same in words (section 2: "gradually increases from 5 to 25 ... and anneals back to 5") **[S]**. In the grey band XMem leaves out the affine motion that is otherwise added to each frame.
 #
 # **Exercise 1.** The gaps of a recipe are pairs (share of all steps, largest gap from there on). Which one holds at a step?
 
@@ -150,7 +151,7 @@ def largest_gap(gaps, steps, step):
 passed = te.check.largest_gap(largest_gap)
 
 # %% [markdown]
-# **Predict the number.** At 35 % of its steps STCN's largest gap is 20 frames. YouTube-VOS has a mask for every fifth frame only. How many *annotated* frames is that?
+# **Predict the number.** At 35 % of its steps STCN's largest gap is 20 frames. YouTube-VOS, the largest set of annotated videos that all these papers train on, has a mask for every fifth frame only. How many *annotated* frames is that?
 #
 # <details><summary>Answer</summary>
 #
@@ -166,13 +167,15 @@ for gap in (5, 25):
 print("XMem, gaps up to 15:", [draw_frames(rng, 70, 8, 15, "spread") for _ in range(2)])
 
 # %% [markdown]
-# (STCN walks: each frame follows within the gap. XMem lets a set grow: each new frame lies near any chosen one.)
+# STCN [`walk`](../tmrn_edu/data/sampling.py#L27)s: each frame follows within the gap. XMem lets a set [`spread`](../tmrn_edu/data/sampling.py#L45): each new frame lies near any chosen one.
 #
 # ## One step by hand
 #
-# $$L = \sum_{t=1}^{T-1} \ell\big(\hat y_t,\, y_t\big), \qquad \hat y_t = \mathrm{decode}\big(\mathrm{read}(\text{frame}_t,\; \{(\text{frame}_0, y_0),\, (\text{frame}_s, \hat y_s)_{0<s<t}\})\big)$$
+# $$L = \sum_{t=1}^{T-1} \ell\big(\hat y_t,\, y_t\big), \qquad \hat y_t = \mathrm{decode}\big(\mathrm{read}(\text{frame}_t,\; \{(\text{frame}_0, y_0),\, (\text{frame}_s, \hat y_s)_{0<s<t}\})\big) \qquad \text{(STCN, authors' code: model/model.py)}$$
 #
-# Only frame 0 comes with its true mask. Later frames join the memory with the network's *own* mask, as they will in use, and the gradient flows back through it (STCN:model/model.py). A loop over the frames, with the two functions that also segment videos:
+# In words: with $T$ frames in the clip, $y_t$ the true mask of frame $t$, $\hat y_t$ the network's and $\ell$ a loss on one frame, add up the losses of all frames but the first.
+#
+# Only frame 0 comes with its true mask. Later frames join the memory with the network's *own* mask, as they will in use, and the gradient flows back through it. A loop over the frames, with the two functions that also segment videos, [`memorize_frame`](../tmrn_edu/inference.py#L95) and [`segment_frame`](../tmrn_edu/inference.py#L58); the package has the loop as [`clip_objective`](../tmrn_edu/training/objective.py#L49):
 
 # %%
 from tmrn_edu.losses import bootstrapped_cross_entropy
@@ -207,9 +210,9 @@ print("loop and package: the same loss. Weights with a gradient:", f"{grown} of 
 #
 # Most of a picture is background far from any object, and soon right. Their thousands of tiny losses would drown the few pixels that matter. **Bootstrapped cross-entropy** takes the mean over the hardest share $p$ of each clip's pixels only:
 #
-# $$\ell = \frac{1}{|S|} \sum_{i \in S} -\log \hat y_i[y_i], \qquad S = \text{the } \lfloor p\,HW \rfloor \text{ pixels with the largest loss}$$
+# $$\ell = \frac{1}{|S|} \sum_{i \in S} -\log \hat y_i[y_i], \qquad S = \text{the } \lfloor p\,HW \rfloor \text{ pixels with the largest loss} \qquad \text{(STCN, implementation details)}$$
 #
-# (STCN:model/losses.py, after Wu et al.) At first all pixels are hard, and the hardest are often nonsense; so $p$ stays at 1 for a while, then falls linearly to 0.15: the last panel above. XMem adds a **dice** loss, which looks at the overlap of whole masks; STM, as far as is known, has plain cross-entropy.
+# Here $\hat y_i[y_i]$ is the probability that the network gives to the true label of pixel $i$; the numbers are from the authors' code, `model/losses.py`. At first all pixels are hard, and the hardest are often nonsense; so $p$ stays at 1 for a while, then falls linearly to 0.15: the last panel above. XMem adds a **dice** loss ([`dice_loss`](../tmrn_edu/losses.py#L38)), one minus the overlap of whole masks; STM has plain cross-entropy, as TMRN's supplement says **[S]**.
 #
 # **Exercise 2.** The share at a step.
 
@@ -237,7 +240,7 @@ def bootstrapped(losses, share):
 passed = te.check.bootstrapped(bootstrapped)
 
 # %% [markdown]
-# By sorting, in one line, and by the package:
+# By sorting, in one line, and by the package ([`bootstrapped_cross_entropy`](../tmrn_edu/losses.py#L10)):
 
 # %%
 logits = results[-1].logits.detach()  # b l H W, of frame 2
@@ -255,9 +258,14 @@ print(f"sorting, topk and package agree: {int(0.15 * 64 * 64)} of {64 * 64} pixe
 # %% [markdown]
 # ## Train a network
 #
-# `stcn_small` is STCN's training in small: both stages, the same code as at full size. It takes a few minutes; we make it shorter still, with small frames and one object, 40 steps on stills and 100 on videos. The second stage starts from the weights of the first (`init`).
+# `stcn_small` is STCN's training in small: both stages, the same code as at full size. It takes a few minutes; we make it shorter still, with small frames and one object, 40 steps on stills and 100 on videos. The second stage starts from the weights of the first (`init`). A recipe is a file of settings, and [`run_recipe`](../tmrn_edu/courses.py#L87) does what it says; the loop itself is [`train`](../tmrn_edu/train.py#L50).
 #
 # **Predict the curve.** In each stage the share of pixels that count falls from 1 to a quarter during the first half. Will the loss fall all the way?
+#
+# <details><summary>Answer</summary>
+#
+# In the second stage it does not: it falls, and then it **rises**, because the mean is taken over fewer and harder pixels while the gaps grow. The network does not get worse for it, as you will see below.
+# </details>
 
 # %%
 kept = tempfile.TemporaryDirectory()  # goes with the kernel; the command writes to runs/RECIPE, unless you say --out
@@ -276,7 +284,7 @@ for stage in (stills, videos):
 te.viz.loss_figure(runs)
 
 # %% [markdown]
-# In the second stage it falls and then **rises**, when fewer and harder pixels count and gaps grow; yet the masks at its end are better than those at its beginning, as the next picture shows. Do not judge a bootstrapped run by its loss; judge it by its masks. Here is a clip that no training sees (training draws seeds from ten million on), before, at the hand-over, and at the end. The last row are the **shipped** weights of the same small network, 800 steps of larger clips: `te.load("stcn-tiny")`.
+# In the second stage the loss rises while the network learns. Do not judge a bootstrapped run by its loss; judge it by its masks. Here is a clip that no training sees (training draws seeds from ten million on), before, at the hand-over, and at the end. The last row are the **shipped** weights of the same small network, 800 steps of larger clips: `te.load("stcn-tiny")`.
 
 # %%
 networks = {"first weights": stills.build(seed=0)}
@@ -312,6 +320,13 @@ print("mean J of eight clips: below 0.3 with the first weights, above 0.6 after 
 # ## What was it blamed for?
 #
 # Cross-entropy of every pixel of frame 5 when it is segmented from memory, and the hardest 15 % of the pixels. One logarithmic scale for all losses.
+#
+# **Predict, then run.** If the hardest pixels were no harder than the others, 15 % of the pixels would carry 15 % of the loss. What share do they carry with the first weights? And with the shipped ones, which are nearly always right?
+#
+# <details><summary>Answer</summary>
+#
+# Hardly more than 15 % with the first weights, and nearly all of it with the shipped ones: the share stands above each map.
+# </details>
 
 # %%
 pictures = rearrange(clip.frames, "t H W c -> 1 t c H W") / 255
@@ -416,7 +431,7 @@ for command in commands.splitlines():
         print(f"{asked.recipe:16} {processes} process{'es' if processes > 1 else '  '} x {parts} part{'s' if parts > 1 else ' '} x {size // processes // parts} clips")
 
 # %% [markdown]
-# STILLS, DAVIS and YOUTUBE_VOS are folders as released (docs/training.md says which to get, and where); every file is looked at before the first step. A number of processes that does not divide the batch is refused before anything is written:
+# STILLS, DAVIS and YOUTUBE_VOS are folders as released ([docs/training.md](../docs/training.md) says which to get, and where); every file is looked at before the first step. A number of processes that does not divide the batch is refused before anything is written:
 
 # %% tags=["raises-exception"]
 run_recipe(find_recipe("xmem_video"), folder / "no", ["synthetic:8"], init="none", devices=4, nodes=3, progress=False)
@@ -443,7 +458,7 @@ millions = sum(weight.numel() for weight in trained.parameters()) / 1e6
 print(f"{full.name}: one step of {full.settings.steps:,} done, with {row['frames']} frames, gaps up to {row['max_gap']}, all pixels counting; {millions:.1f} million weights written")
 
 # %% [markdown]
-# What would the whole run cost? PyTorch can count the arithmetic and the memory of a step at full size without doing it. Hours then follow from what a GPU's maker states, and from one *assumed* number, the share of it that training makes use of (`tmrn_edu/training/cost.py` says how it was chosen). So these are estimates, and are marked so:
+# What would the whole run cost? PyTorch can count the arithmetic and the memory of a step at full size without doing it. Hours then follow from what a GPU's maker states, and from one *assumed* number, the share of it that training makes use of ([`estimate`](../tmrn_edu/training/cost.py#L159) says how it was chosen). So these are estimates, and are marked so:
 
 # %%
 from tmrn_edu.training.cost import estimate, measure
@@ -481,8 +496,38 @@ assert whole > shared + 1e-3
 print("the hardest of the whole batch: two processes find a smaller loss than one does")
 
 # %% [markdown]
-# **A loss that is no number.** With 16 bits it happens. A run stops then, names step and clips and keeps the batch in `bad_batch_STEP.pt`; `--resume --non-finite=skip` leaves such steps out and counts them.
-#
+# **A loss that is no number.** A damaged file or a sum that overflows 16 bits is enough: one such step, and every weight is `nan` for good. So a run stops *before* the step is taken. Here the clips of step 1 are broken on purpose:
+
+# %%
+class DamagedFile:
+    """Clips; those of step 1 hold frames that are no numbers."""
+
+    def __init__(self, data):
+        self.data, self.check = data, data.check
+
+    def sample(self, step, *place):
+        clip = self.data.sample(step, *place)
+        return replace(clip, frames=clip.frames * float("nan")) if step == 1 else clip
+
+
+damaged = DamagedFile(make_data(tiny, ["synthetic:8"])[0])
+try:
+    te.train.train(tiny, folder / "damaged", data=damaged, progress=False)
+except FloatingPointError as error:
+    print(str(error).split(";")[0])
+assert (folder / "damaged" / "bad_batch_1.pt").exists()
+
+# %% [markdown]
+# The message goes on with the names of the clips, and the batch lies in `bad_batch_1.pt` to look at. `--resume --non-finite=skip` leaves such steps out and counts them:
+
+# %%
+path = te.train.train(tiny.with_settings(non_finite="skip"), folder / "damaged", data=damaged, resume=True, progress=False)
+with open(path.parent / "metrics.csv", newline="") as file:
+    *_, row = csv.DictReader(file)
+assert row["skipped"] == "1" and all(torch.isfinite(weight).all() for weight in te.load(path).parameters())
+print(f"{tiny.settings.steps} steps, {row['skipped']} of them left out; all weights are numbers")
+
+# %% [markdown]
 # ## What to take along
 #
 # - **Stills first, then videos**, with gaps that grow and come back. All that a step asks for follows from its number.
@@ -492,4 +537,4 @@ print("the hardest of the whole batch: two processes find a smaller loss than on
 # - A loss that each clip decides alone makes one GPU, eight, and `--accumulate` the **same step**.
 # - Where a recipe is not known, say so.
 #
-# Answers to the exercises: [answers/07_training](answers/07_training.ipynb). Numbers, data sets and half-hour runs: [docs/training.md](../docs/training.md).
+# Answers to the exercises: [answers/07_training](answers/07_training.ipynb). Numbers, data sets and half-hour runs: [docs/training.md](../docs/training.md). Next: [08 · Evaluation](08_evaluation.ipynb) asks whether one trained network is really better than another.

@@ -59,9 +59,9 @@ draw.region_figure(masks, truth, clip.frames[0])
 # %% [markdown]
 # ## J: are the right pixels marked?
 #
-# $$J = \frac{|\,\text{prediction} \cap \text{truth}\,|}{|\,\text{prediction} \cup \text{truth}\,|}$$
+# $$J = \frac{|\,\text{prediction} \cap \text{truth}\,|}{|\,\text{prediction} \cup \text{truth}\,|} \qquad \text{(DAVIS 2016, section 5.1)}$$
 #
-# Blue pixels over all coloured ones. (Perazzi et al., CVPR 2016, who named it after Jaccard; elsewhere it is IoU. Two empty masks agree: $J = 1$.) A loop over pixels, the line, the package:
+# Blue pixels over all coloured ones. DAVIS is the benchmark that nearly all papers of the field report (Perazzi et al., CVPR 2016); J is for Jaccard, elsewhere it is IoU, *intersection over union*. Two empty masks agree: $J = 1$. A loop over pixels, the same in one line, and the package's [`region_similarity`](../tmrn_edu/frame_metrics.py#L27):
 
 # %%
 for name, mask in masks.items():
@@ -77,7 +77,7 @@ for name, mask in masks.items():
 # %% [markdown]
 # ## F: does the outline lie in the right place?
 #
-# Every pixel counts the same for J, and most pixels of an object are deep inside it. **F** looks at the outline alone. First, which pixels are *boundary*? The DAVIS evaluation says: those that differ from their right, lower or lower-right neighbour. A loop, and the package's line:
+# Every pixel counts the same for J, and most pixels of an object are deep inside it. **F** looks at the outline alone. First, which pixels are *boundary*? The DAVIS evaluation says: those that differ from their right, lower or lower-right neighbour. A loop, and the package's [`boundary_pixels`](../tmrn_edu/viz/metrics.py#L58):
 
 # %%
 def boundary(mask):
@@ -97,6 +97,8 @@ print("loop and package agree; boundary pixels of the truth:", boundary(truth).s
 # No outline is right to the pixel, not even an annotator's. So a boundary pixel counts as **matched** when the other outline passes within a *tolerance*: 0.008 of the picture's diagonal, rounded up. That is 8 pixels at 480 x 854 and 2 in our small frames. Two shares follow:
 #
 # $$P = \frac{\text{matched pixels of the predicted outline}}{\text{all of them}} \qquad R = \frac{\text{matched pixels of the true outline}}{\text{all of them}} \qquad F = \frac{2PR}{P + R}$$
+#
+# (DAVIS 2016, section 5.1; what a boundary pixel is, and the tolerance: the code of the DAVIS evaluation.)
 #
 # Both are needed: a short piece of outline in the right place has $P = 1$ and a small $R$; scribbling everywhere has $R = 1$ and a small $P$. The mask with a part missing:
 
@@ -126,7 +128,7 @@ for name, mask in masks.items():
     print(f"{name:22} P {P:.2f}, R {R:.2f}, F {F:.2f}")
 
 # %% [markdown]
-# Now the three are far apart. The mask that is too large by 2 pixels is *perfect* for F: within the tolerance nothing is wrong. So papers report both, and their mean, **J&F**. (The package asks the other way round, which is quicker: it grows each outline by a disk, into the grey band, and counts the pixels of the other outline in it. The numbers equal the official evaluation's.)
+# Now the three are far apart. The mask that is too large by 2 pixels is *perfect* for F: within the tolerance nothing is wrong. So papers report both, and their mean, **J&F**. ([`boundary_accuracy`](../tmrn_edu/frame_metrics.py#L43) asks the other way round, which is quicker: it grows each outline by a disk, into the grey band, and counts the pixels of the other outline in it. The numbers equal the official evaluation's.)
 #
 # **Exercise 1.** F from distances that are known already. Row $n$ is a pixel of the predicted outline, column $m$ one of the true outline. There is at least one of each.
 
@@ -170,7 +172,7 @@ draw.curves_figure(list(moves), panels, "moved by, pixels")
 #
 # ## A clip: which frames, and what of them
 #
-# One object in one frame gives a J and an F. Now a network segments a clip of sixteen frames with two objects:
+# One object in one frame gives a J and an F. Now a network segments a clip of sixteen frames with two objects, and [`score`](../tmrn_edu/metrics.py#L110) measures all of them:
 
 # %%
 two = te.data.synthetic.make_clip(seed=5, level="medium", frames=16, objects=2)
@@ -181,7 +183,7 @@ draw.clip_figure({f"object {label}": one for label, one in score.per_object.item
 # %% [markdown]
 # **Which frames count.** Frame 0 does not: its mask was given, and a network that copies it would score 1. DAVIS also leaves out the last one. An object that comes late counts from the frame after its first. A frame in which the object is hidden counts too: there an empty mask has $J = 1$ and any other $J = 0$.
 #
-# **What of them.** The *mean*; the *recall*, the share of frames above 0.5 (dotted); the *decay*, the mean of the first quarter minus that of the last (orange): how much is lost on the way. Decay near 0 may mean that nothing was lost, or that everything was lost at once. By hand, for object 1:
+# **What of them.** The *mean*; the *recall*, the share of frames above 0.5 (dotted); the *decay*, the mean of the first quarter minus that of the last (orange): how much is lost on the way. Decay near 0 may mean that nothing was lost, or that everything was lost at once. (DAVIS 2016 defines these three; which quarters, the code of its evaluation.) By hand, for object 1:
 
 # %%
 J = [te.metrics.region_similarity(a == 1, b == 1) for a, b in zip(found, two.index_masks)][1:-1]  # 14 frames
@@ -235,7 +237,7 @@ clips = {f"clip-{seed:02}": te.data.synthetic.make_clip(seed, "medium", frames=1
 davis = write_davis(here / "DAVIS", clips, "val")
 
 # %% [markdown]
-# One line in a shell scores a network on it. In Python, the function that the command calls:
+# One line in a shell scores a network on it. In Python, the function that the command calls, [`evaluate`](../tmrn_edu/evaluate.py#L62):
 #
 # ```
 # tmrn-edu evaluate --dataset davis2017 --data DAVIS --network stcn-tiny --masks-out out/stcn-tiny --json stcn-tiny.json
@@ -253,7 +255,14 @@ for name, one in done.items():
 print(*scores, sep="\n")
 
 # %% [markdown]
-# Two questions to ask of any such number. **What is the floor?** A "network" that repeats the first mask and never looks at a frame scores something as well. **What was averaged?** Over objects, as DAVIS does; over clips; or over all frames in one pot:
+# Two questions to ask of any such number. **What is the floor?** A "network" that repeats the first mask and never looks at a frame ([`RepeatFirst`](../tmrn_edu/evaluate.py#L40)) scores something as well. **What was averaged?** Over objects, as DAVIS does; over clips; or over all frames in one pot.
+#
+# **Predict the number.** Over objects, STCN has a J of 0.625 here. How much has the one that never looks?
+#
+# <details><summary>Answer</summary>
+#
+# 0.314, half as much: objects move slowly enough that an old mask still covers part of them. The other half is what STCN has earned.
+# </details>
 
 # %%
 def means(scored):
@@ -275,14 +284,21 @@ for name, one in {"floor: first mask repeated": evaluate("davis2017", davis, seg
 #
 # ## Would you bet on it?
 #
-# STCN with TMRN's reader has more J&F than STCN. But these are ten clips, and another ten would give other numbers. How other? We cannot film again, but we can **draw clips from those we have**, with replacement, ten each time, and look how the mean moves: the *bootstrap*. The same clips are drawn for both networks, since a clip that is hard is hard for both. So it is the *differences* that are drawn:
+# STCN with TMRN's reader has more J&F than STCN. But these are ten clips, and another ten would give other numbers. How other? We cannot film again, but we can **draw clips from those we have**, with replacement, ten each time, and look how the mean moves: the *bootstrap* (Efron, 1979). The middle 95 % of these means are the *interval*. The same clips are drawn for both networks, since a clip that is hard is hard for both. So it is the *differences* that are drawn.
+#
+# **Predict, then run.** Which interval will be wider: that of STCN + TMRN by itself, or that of its difference to STCN? Does the same hold for STM, which is much weaker?
+#
+# <details><summary>Answer</summary>
+#
+# The network's own: about twice as wide. Clips that are hard for STCN are hard for STCN + TMRN too, and in the difference that difficulty is gone. Not so for STM: how much it loses differs so much from clip to clip (the strokes on the right) that pairing gains nothing.
+# </details>
 
 # %%
 by_clip = {name: np.array([clip.JF for clip in one.per_sequence.values()]) for name, one in done.items()}
 draw.paired_figure(by_clip, "J&F")
 
 # %% [markdown]
-# Strokes are clips, diamonds means, bars 95 % intervals. Left, each network by itself: the intervals are wide, because clips differ in difficulty, and they overlap. Right, clip by clip: what the clips share is gone, and the intervals are narrower. A hollow diamond stands for an interval that holds zero.
+# Strokes are clips, diamonds means, bars 95 % intervals. Left, each network by itself: the intervals are wide, because clips differ in difficulty, and those of the three better networks overlap. Right, clip by clip: what two networks share is gone, and for networks that are alike the interval is about half as wide. A hollow diamond stands for an interval that holds zero.
 #
 # **Exercise 3.** `draws` says which clips were drawn, a row a draw. Between which two numbers do 95 % of the mean differences lie?
 
@@ -300,7 +316,7 @@ def paired_interval(baseline, other, draws):
 passed = te.check.paired_interval(paired_interval)
 
 # %% [markdown]
-# A table of a paper averages over objects, so a draw of clips is a draw of all their objects. By a loop, and by the package's `compare`, which takes the JSON files:
+# A table of a paper averages over objects, so a draw of clips is a draw of all their objects. By a loop, and by the package's [`compare_runs`](../tmrn_edu/compare.py#L93), which takes the JSON files:
 
 # %%
 from tmrn_edu.bootstrap import draw_counts
@@ -335,9 +351,9 @@ from tmrn_edu.tables import render
 Markdown(render(table))
 
 # %% [markdown]
-# Read it line by line. STM is behind by so much that ten clips are plenty. Of XMem, ten clips cannot say whether it is ahead. Of TMRN's reader they say that outlines got better (F); of its J, nothing. "n.s." does not mean *equal*: it means that this set is too small to tell. The interval shrinks with the root of the number of clips: half as wide takes four times as many. DAVIS 2017 val has 30 sequences; `docs/results.md` scores these two readers on 64 clips a level, trained with three seeds, and there the gain of J on medium clips is clear as well.
+# Read it line by line. STM is behind by so much that ten clips are plenty. Of XMem, ten clips cannot say whether it is ahead. Of TMRN's reader they say that outlines got better (F); of its J, nothing. "n.s." does not mean *equal*: it means that this set is too small to tell. The interval shrinks with the root of the number of clips: half as wide takes four times as many. DAVIS 2017 val has 30 sequences. [docs/results.md](../docs/results.md) scores these two readers on 64 clips a level, trained with three seeds, and there the gain of J on medium clips is clear as well.
 #
-# Where is the difference? Attributes of clips follow from the true masks by rules with numbers (`tmrn_edu/attributes.py`), so any set has them:
+# Where is the difference? Attributes of clips follow from the true masks by rules with numbers ([`attributes.py`](../tmrn_edu/attributes.py)), so any set has them:
 
 # %%
 *_, last_table = render(compare_runs(runs[:2], per="attribute")).split("\n\n**")
@@ -369,10 +385,10 @@ te.viz.qualitative_figure(
 #
 # ## What is each part worth?
 #
-# A paper that adds three things at once owes an **ablation**: each thing alone. Here parts of TMRN's reader are put into STCN's trained weights, without any training, on the same eight clips (two seeds of four). A study is a list of jobs; results go to a CSV, one row a clip, and a study that broke off goes on where it stopped:
+# A paper that adds three things at once owes an **ablation**: each thing alone. Here parts of TMRN's reader are put into STCN's trained weights, without any training, on the same eight clips (two seeds of four): spatial alignment with eight agents (`agents=8`); the same with agents that start from chance instead of the SVD (`start=random`); and alignment that is chained from frame to frame (`chain=0.1`, **[ours]**). No words mean STCN's own read. A study is a list of [`Job`](../tmrn_edu/ablation.py#L146)s; results go to a CSV, one row a clip, and a study that broke off goes on where it stopped:
 
 # %%
-from tmrn_edu.ablation import OWN, Job, read_table, run_jobs, summarise
+from tmrn_edu.ablation import OWN, Job, run_jobs, summarise
 from tmrn_edu.viz.ablation import differences_figure
 
 variants = ["", "agents=8", "agents=8 start=random", "chain=0.1"]
@@ -381,31 +397,26 @@ rows = run_jobs(jobs, here / "study.csv")
 print(f"{len(jobs)} jobs, {len(rows)} rows; the same call again finds them all done: {run_jobs(jobs, here / 'study.csv') == rows}")
 
 # %%
-def panels_of(worths, level):
-    """What `differences_figure` draws: J with predicted and with true memories."""
-    shown = [one for one in worths if one.variant != OWN and one.data == level]
-    return {
-        f"{level}, predicted memories": [(one.variant, one.difference) for one in shown],
-        f"{level}, true memories": [(one.variant, one.difference_true) for one in shown],
-    }
-
-
-differences_figure(panels_of(summarise(rows), "medium"), OWN, dpi=80)
+worths = [one for one in summarise(rows) if one.variant != OWN]
+panels = {
+    "medium, predicted memories": [(one.variant, one.difference) for one in worths],
+    "medium, true memories": [(one.variant, one.difference_true) for one in worths],
+}
+differences_figure(panels, OWN, dpi=80)
 
 # %% [markdown]
-# Filled dots: the interval leaves zero out. That says that a difference is there, not that it is large; look at the axis for that. And eight clips tell little. The repository keeps a study of all parts with three seeds, on three levels (`python tools/make_results.py synthetic` makes it anew). Its rows are clips too, so the intervals are computed here, not copied:
-
-# %%
-worths = summarise(read_table("../docs/data/ablation_synthetic.csv"))
-levels = {level: panels_of(worths, level)[f"{level}, predicted memories"] for level in ("easy", "medium", "hard")}
-differences_figure(levels, OWN, dpi=70)
-
-# %% [markdown]
-# Read the axes first: they differ. Agents alone (upper four rows) change next to nothing, and a random start does as well as the SVD; following the motion (`chain` with `velocity`) is worth points where the target moves past look-alikes. And count the rows: of 57 intervals about three would leave zero out if nothing at all were different.
+# Filled dots: the interval leaves zero out. That says that a difference is there, not that it is large: read the axis before the dot. Agents change next to nothing, wherever they start from; following the motion is worth points. On the right every memory frame has its true mask, so what is left there is the read alone, without errors that pile up.
+#
+# And eight clips tell little. The repository keeps a study of nineteen variants with three seeds, on three levels ([docs/results.md](../docs/results.md), section 1d; `python tools/make_results.py synthetic` makes it anew). That one has 57 intervals of 95 %: about how many would leave zero out if nothing at all were different?
+#
+# <details><summary>Answer</summary>
+#
+# One in twenty: about three. "Where it breaks" below makes such a study out of noise.
+# </details>
 #
 # ## To a server
 #
-# Of DAVIS test-dev and of YouTube-VOS valid only first masks are published. You segment, pack the masks, and a server scores them. A wrong name costs a submission, so `evaluate` checks the zip before it gets its name:
+# Of DAVIS test-dev and of YouTube-VOS valid only first masks are published. You segment, pack the masks, and a server scores them. A wrong name costs a submission, so `evaluate` checks the zip before it gets its name ([`submission.check`](../tmrn_edu/submission.py#L61)):
 #
 # ```
 # tmrn-edu evaluate --dataset davis2017 --data DAVIS --split test-dev --network stcn-mobile --submission dev.zip
@@ -469,6 +480,7 @@ with zipfile.ZipFile(here / "yv.zip") as archive:
 
 # %%
 full, empty = np.ones((96, 96), bool), np.zeros((96, 96), bool)
+assert te.metrics.region_similarity(full, empty) == 0 and te.metrics.boundary_accuracy(full, empty) == 1
 print(f"full against empty: J {te.metrics.region_similarity(full, empty):.0f}, F {te.metrics.boundary_accuracy(full, empty):.0f}")
 
 # %% [markdown]
@@ -480,6 +492,7 @@ true[20:70, 10:60], true[60:69, 70:76] = 1, 2  # the bus and the child
 prediction = np.where(true == 2, 0, true)
 merged = te.metrics.region_similarity(prediction > 0, true > 0)
 each = [te.metrics.region_similarity(prediction == label, true == label) for label in (1, 2)]
+assert merged > 0.95 and np.mean(each) == 0.5
 print(f"merged J {merged:.2f}; by objects {each[0]:.2f} and {each[1]:.2f}, mean {np.mean(each):.2f}")
 
 # %% [markdown]
@@ -487,10 +500,11 @@ print(f"merged J {merged:.2f}; by objects {each[0]:.2f} and {each[1]:.2f}, mean 
 
 # %%
 lengths, J = np.array([200] + [20] * 9), np.array([0.95] + [0.60] * 9)
+assert (lengths * J).sum() / lengths.sum() > J.mean() + 0.1
 print(f"mean over frames {(lengths * J).sum() / lengths.sum():.3f}, over objects {J.mean():.3f}")
 
 # %% [markdown]
-# **The best of twenty.** Try twenty variants, and some will be ahead by luck. Here are twenty "networks" that are STCN plus pure noise, on thirty clips; the best of them, chosen on these clips, and then asked again on thirty others:
+# **The best of twenty.** An [`interval`](../tmrn_edu/bootstrap.py#L35) of 95 % leaves the truth out once in twenty times, by design. Try twenty variants, and some will be ahead by luck. Here are twenty "networks" that are STCN plus pure noise, on thirty clips; the best of them, chosen on these clips, and then asked again on thirty others:
 
 # %%
 from tmrn_edu.bootstrap import interval
@@ -500,11 +514,12 @@ noise = rng.normal(0, 0.03, (2, 20, 30))  # first clips and others, variants, cl
 names = [str(clip) for clip in range(30)]
 first = [interval(one, names) for one in noise[0]]
 best = int(np.argmax([one.mean for one in first]))
+assert first[best].mean > 0 and first[best].mean > interval(noise[1, best], names).mean
 print(f"intervals that leave zero out: {sum(one.excludes_zero() for one in first)} of 20, though every true difference is 0")
 print(f"the best: {100 * first[best].mean:+.1f} points on the clips it was chosen on, {100 * interval(noise[1, best], names).mean:+.1f} on others")
 
 # %% [markdown]
-# An interval of 95 % is wrong once in twenty times, by design. So choose on one set, report on another, and say how many you tried.
+# So choose on one set, report on another, and say how many you tried.
 
 # %%
 folder.cleanup()
@@ -519,4 +534,4 @@ folder.cleanup()
 # - Ablate one thing at a time; what was chosen on a set is reported on **another**.
 # - A submission is checked **before** it is sent: names, palette, sizes, ids.
 #
-# Answers to the exercises: [answers/08_evaluation](answers/08_evaluation.ipynb). Next: [09 · Your own video](09_your_own_video.ipynb).
+# Answers to the exercises: [answers/08_evaluation](answers/08_evaluation.ipynb). Next: [09 · Your own video](09_your_own_video.ipynb), where there is no truth to score against.

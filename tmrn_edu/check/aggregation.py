@@ -4,7 +4,8 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.memory.affinity import softmax_over_frame
 from tmrn_edu.memory.alignment import chain_prior, grid_positions
 
@@ -12,8 +13,9 @@ from tmrn_edu.memory.alignment import chain_prior, grid_positions
 def trajectory(function) -> bool:
     """`function(affinity, height, width)` is the expected position (y, x) in every memory frame, `b t 2 h w`; both grids are height x width."""
 
-    def case(seed: int) -> tuple[Tensor, int, int]:
-        return softmax_over_frame(3 * random_tensors((2, 3, 20, 20), seed=seed)[0]), 4, 5
+    def case(draw: Draw) -> tuple[Tensor, int, int]:
+        similarity = draw.choice(1.0, 3.0, 100.0) * draw.normal("b t (h w) (h w)")  # the last: one memory pixel has all
+        return softmax_over_frame(similarity), draw.size("h"), draw.size("w")
 
     def expected(affinity, height, width):
         positions = rearrange(grid_positions(height, width, like=affinity), "yx h w -> yx (h w)")
@@ -28,7 +30,7 @@ def trajectory(function) -> bool:
     return trial(
         function,
         expected,
-        [case(0), case(1)],
+        examples(case),
         axes="b t 2 h w",
         passed="where each query pixel expects itself in each memory frame",
         mistakes=[
@@ -51,9 +53,8 @@ def trajectory(function) -> bool:
 def pool(function) -> bool:
     """`function(score, aligned_value)` is the readout, `b t q`, `b o t cv q` -> `b o cv q`."""
 
-    def case(seed: int, scale: float) -> tuple[Tensor, Tensor]:
-        score, value = random_tensors((2, 4, 7), (2, 3, 4, 5, 7), seed=seed)
-        return scale * score, value
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        return draw.choice(1.0, 3.0, 200.0) * draw.normal("b t q"), draw.normal("b o t cv q")
 
     def pooled(weights, value):
         return einsum(weights, value, "b t q, b o t cv q -> b o cv q")
@@ -61,7 +62,7 @@ def pool(function) -> bool:
     return trial(
         function,
         lambda score, value: pooled(score.softmax(dim=1), value),
-        [case(0, 1.0), case(1, 3.0), case(2, 200.0)],
+        examples(case),
         axes="b o cv q",
         passed="one value per object, pooled along each pixel's trajectory",
         mistakes=[
@@ -81,11 +82,12 @@ def pool(function) -> bool:
 def chained_score(function) -> bool:
     """`function(similarity, centre, beta, gap, height, width)` is s - beta / gap |pos(m) - c[q]|^2, `b m q`; centre `b 2 q` in cells."""
 
-    def case(seed: int, beta: float, gap: int) -> tuple:
-        similarity, centre = random_tensors((2, 20, 7), (2, 2, 7), seed=seed)
-        return similarity, 2 + centre, beta, gap, 4, 5
+    def case(draw: Draw) -> tuple:
+        similarity, centre = draw.normal("b (h w) q"), 1 + 2 * draw.normal("b 2 q")  # some centres lie outside the grid
+        return similarity, centre, draw.number(0, 1), draw.integer(1, 4), draw.size("h"), draw.size("w")
 
     def prior(centre, height, width):
+        centre = centre.double()  # a square root of what should be 0 shows every rounding
         return chain_prior(grid_positions(height, width, like=centre), centre)
 
     def without_square(centre, height, width):
@@ -94,7 +96,7 @@ def chained_score(function) -> bool:
     return trial(
         function,
         lambda s, c, beta, gap, h, w: s - beta / gap * prior(c, h, w),
-        [case(0, 0.7, 1), case(1, 0.4, 3), case(2, 0.0, 2)],
+        examples(case),
         axes="b m q",
         passed="matches far from the expected place lose",
         mistakes=[

@@ -4,7 +4,8 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
 from tmrn_edu.memory.alignment import CORRELATION_EPS, rectification
 from tmrn_edu.viz.agents import effective_agents as perplexity
@@ -13,9 +14,9 @@ from tmrn_edu.viz.agents import effective_agents as perplexity
 def align(function) -> bool:
     """`function(affinity, field)` brings a field on the memory grid, `b t c h w`, onto the query grid, of the same size."""
 
-    def case(seed: int) -> tuple[Tensor, Tensor]:
-        similarity, field = random_tensors((2, 3, 20, 20), (2, 3, 7, 4, 5), seed=seed)
-        return softmax_over_frame(3 * similarity), field
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        similarity = draw.choice(1.0, 3.0, 100.0) * draw.normal("b t (h w) (h w)")  # the last: one memory pixel has all
+        return softmax_over_frame(similarity), draw.normal("b t c h w")
 
     def read(pattern: str, like: str = "b t c (h w) -> b t c h w"):
         def aligned(affinity, field):
@@ -27,7 +28,7 @@ def align(function) -> bool:
     return trial(
         function,
         read("b t m q, b t c m -> b t c q"),
-        [case(0), case(1)],
+        examples(case),
         axes="b t c h w",
         passed="each memory frame's field on the query grid",
         mistakes=[
@@ -44,10 +45,10 @@ def align(function) -> bool:
 def rectified_affinity(function) -> bool:
     """`function(similarity, correlation, rectify)` is the softmax over m of s + rectify log(g + 1e-6): `b t m q`."""
 
-    def case(seed: int, rectify: float) -> tuple[Tensor, Tensor, float]:
-        similarity, likely = random_tensors((2, 3, 11, 7), (2, 3, 11, 7), seed=seed)
+    def case(draw: Draw) -> tuple[Tensor, Tensor, float]:
+        similarity, likely = draw.choice(1.0, 2.0, 100.0) * draw.normal("b t m q"), draw.normal("b t m q")
         correlation = torch.where(likely < -1, 0.0, likely.sigmoid())  # some pairs share no agent at all
-        return 2 * similarity, correlation, rectify
+        return similarity, correlation, draw.choice(0.0, 1.0, draw.number(0.1, 0.9))
 
     def correction(correlation: Tensor) -> Tensor:
         frames = correlation.shape[1]
@@ -61,7 +62,7 @@ def rectified_affinity(function) -> bool:
     return trial(
         function,
         lambda s, g, rectify: softmax_over_frame(s + rectify * correction(g)),
-        [case(0, 1.0), case(1, 0.3), case(2, 0.0)],
+        examples(case),
         axes="b t m q",
         passed="agents correct the affinity, frame by frame",
         mistakes=[
@@ -97,12 +98,12 @@ def rectified_affinity(function) -> bool:
 def effective_agents(function) -> bool:
     """`function(likelihood)` is the perplexity of the agents' shares of the frame, `b a m` -> `b`."""
 
-    def case(seed: int, sharpness: float) -> tuple[Tensor]:
-        scores = random_tensors((3, 6, 40), seed=seed)[0] + random_tensors((3, 6, 1), seed=seed + 1)[0]
-        return ((sharpness * scores).softmax(dim=1),)
+    def case(draw: Draw) -> tuple[Tensor]:
+        scores = draw.normal("b a m") + draw.normal("b a 1")
+        return ((draw.choice(1.0, 5.0, 1000.0) * scores).softmax(dim=1),)  # the last: some shares are exactly 0
 
-    one = torch.zeros(2, 6, 40)
-    one[:, 2] = 1.0  # one agent answers for every pixel: the others' shares are exactly 0
+    alike, one = torch.full((1, 6, 2), 1 / 6), torch.zeros(1, 6, 2)
+    one[:, 2] = 1.0  # one agent answers for every pixel
 
     def shares(likelihood):
         return reduce(likelihood, "b a m -> b a", "mean")
@@ -110,7 +111,7 @@ def effective_agents(function) -> bool:
     return trial(
         function,
         perplexity,
-        [case(0, 1.0), case(2, 5.0), (one,)],
+        [(alike,), (one,), *examples(case)],
         axes="b",
         passed="6 agents used alike count as 6, one that answers for all pixels as 1",
         mistakes=[

@@ -4,7 +4,8 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.metrics import scored_frames
 
 ENDS = torch.tensor([0.025, 0.975])
@@ -23,18 +24,18 @@ def _harmonic(precision: Tensor, recall: Tensor) -> Tensor:
 def f_measure(function) -> bool:
     """`function(distances, tolerance)` is F of two outlines, from the distances `n m` of their pixels; at most `tolerance` is matched."""
 
-    def case(seed, n, m, tolerance):
-        places = [rearrange(row, "(n yx) -> n yx", yx=2) for row in random_tensors((2 * n,), (2 * m,), seed=seed)]
+    def case(draw: Draw) -> tuple:
         predicted, true = (
-            (3 * place).round() for place in places
-        )  # whole pixels, so that distances equal the tolerance
-        return torch.cdist(predicted, true), tolerance
+            draw.integers("n 2", 0, 6),
+            draw.integers("m 2", 0, 6),
+        )  # whole pixels: some distances equal the tolerance
+        away = draw.choice(0, 0, 0, 20)  # too far for any match
+        return torch.cdist(predicted.float(), (true + away).float()), draw.choice(1, 1.5, 2, 5)
 
-    nothing = (torch.full((3, 4), 9.0), 2)
     return trial(
         function,
         lambda d, tolerance: _harmonic(*_shares(d, tolerance)),
-        [case(0, 9, 14, 1), case(1, 12, 5, 2), case(2, 7, 8, 1.5), case(3, 6, 7, 5), nothing],
+        examples(case),
         passed="a pixel is matched by its nearest counterpart, and both outlines are asked",
         mistakes=[
             (
@@ -86,11 +87,12 @@ def _means(J: Tensor, visible: Tensor, frames=scored_frames) -> list[Tensor]:
 def mean_over_objects(function) -> bool:
     """`function(J, visible)` of `o t` each is the J that DAVIS reports: over each object's frames, then over objects."""
 
-    def case(seed, o, t, first, hidden=()):
-        visible = torch.stack([torch.arange(t) >= frame for frame in first])
-        for place, frame in hidden:
-            visible[place, frame] = False
-        return random_tensors((o, t), seed=seed)[0].sigmoid(), visible
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        objects, frames = draw.size("o"), 3 + draw.integer(0, 6)
+        appears = draw.integers("o 1", 0, frames - 3)  # early enough to have a frame that counts
+        time = torch.arange(frames)
+        seen = draw.uniform(f"o {frames}") < draw.choice(0.6, 1.0)  # some are hidden for a while
+        return draw.uniform(f"{objects} {frames}"), (time == appears) | ((time > appears) & seen)
 
     def over(frames):
         return lambda J, visible: torch.stack(_means(J, visible, frames)).mean()
@@ -109,7 +111,7 @@ def mean_over_objects(function) -> bool:
     return trial(
         function,
         over(scored_frames),
-        [case(0, 3, 8, (0, 0, 4), [(0, 3)]), case(1, 1, 6, (0,)), case(2, 2, 9, (5, 0), [(1, 2), (1, 7)])],
+        examples(case),
         passed="each object by its own frames, then all objects alike",
         mistakes=[
             (
@@ -145,9 +147,9 @@ def mean_over_objects(function) -> bool:
 def paired_interval(function) -> bool:
     """`function(baseline, other, draws)`, scores `k` and clips drawn `d k`, gives both ends of the mean difference's 95 % interval."""
 
-    def case(seed, k, d):
-        difficulty, gain = random_tensors((k,), (k,), seed=seed)
-        draws = torch.randint(k, (d, k), generator=torch.Generator().manual_seed(seed))
+    def case(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        difficulty, gain = draw.normal("k"), draw.normal("k")
+        draws = draw.integers(f"{draw.integer(2, 40)} k", 0, draw.size("k") - 1)
         return difficulty, difficulty + 0.1 + 0.2 * gain, draws
 
     def means(values, draws):
@@ -156,7 +158,7 @@ def paired_interval(function) -> bool:
     return trial(
         function,
         lambda a, b, draws: means(b - a, draws).quantile(ENDS),
-        [case(0, 6, 50), case(1, 10, 200), case(2, 25, 101)],
+        examples(case),
         axes="ends",
         passed="the same clips for both, and the mean of each draw",
         mistakes=[

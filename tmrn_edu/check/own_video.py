@@ -1,10 +1,13 @@
 """Checkers of notebook 09: inside an outline or not, masks carried along by keys, frames a bounded memory keeps, one picture over another."""
 
+from functools import wraps
+
 import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.memory.working import MemoryFrame, WorkingMemory
 
 
@@ -23,6 +26,12 @@ def _crossings(
 
 def inside(function) -> bool:
     """`function(x, y, outline)` says whether a point lies inside an outline `n 2`, points (x, y), by the even-odd rule; not for points on it."""
+
+    def case(draw: Draw) -> tuple[float, float, Tensor]:
+        outline = draw.integers(f"{draw.integer(3, 6)} 2", 0, 8).float()
+        x, y = draw.integer(-1, 8) + 0.3, draw.integer(0, 8)  # no edge but a level one passes there
+        level = any(y0 == y1 == y for (_, y0), (_, y1) in zip(outline, outline.roll(-1, dims=0), strict=True))
+        return x, y + draw.choice(0.0, 0.3) if not level else y + 0.3, outline
 
     def odd(x, y, outline, **rules):
         return len(_crossings(x, y, outline, **rules)) % 2
@@ -48,10 +57,15 @@ def inside(function) -> bool:
         (10.0, 4.0, kite),
         (3.0, 3.0, kite),
     ]
+
+    @wraps(function)  # for the names of its arguments
+    def answer(*case):
+        return float(function(*case))
+
     return trial(
-        lambda *case: float(function(*case)),
+        answer,
         lambda *case: float(odd(*case)),
-        spots,
+        spots + examples(case),
         passed="an odd number of crossings is inside",
         mistakes=[
             (
@@ -82,14 +96,14 @@ def over(function) -> bool:
         alpha = rearrange(alpha, "H W -> H W 1")
         return alpha * cut[..., :3] + (1 - alpha) * background
 
-    def case(seed, size):
-        cut, background = random_tensors((*size, 4), (*size, 3), seed=seed)
-        return 255 * cut.sigmoid(), 255 * background.sigmoid()
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        cut = draw.choice(1, 3) * (draw.uniform("H W 4") - 0.5) + 0.5  # the other: some alpha is 0, some is 255
+        return 255 * cut.clamp(0, 1), 255 * draw.uniform("H W 3")
 
     return trial(
         function,
         lambda cut, background: blend(cut, background, cut[..., 3] / 255),
-        [case(0, (3, 4)), case(1, (5, 2))],
+        examples(case),
         axes="H W c",
         passed="alpha of the one, the rest of the other",
         mistakes=[
@@ -125,14 +139,15 @@ def propagate(function) -> bool:
     def voted(weights, mask):
         return einsum(weights, mask, "m q, m -> q")
 
-    def case(seed, temperature, m=9, q=7):
-        memory_key, query_key, mask = random_tensors((5, m), (5, q), (m,), seed=seed)
-        return memory_key, query_key, mask.sigmoid(), temperature
+    def case(draw: Draw) -> tuple[Tensor, Tensor, Tensor, float]:
+        draw.size("ck", least=2)  # in one dimension there are only two directions
+        memory_key, query_key, mask = draw.normal("ck m"), draw.normal("ck q"), draw.uniform("m")
+        return memory_key, query_key, draw.choice(mask, mask, mask.round()), draw.choice(0.01, 0.2, 0.5, 1.5)
 
     return trial(
         function,
         lambda k, x, mask, tau: voted((_cosine(k, x) / tau).softmax(dim=0), mask),
-        [case(0, 0.2), case(1, 0.5, m=4), case(2, 1.5, q=12)],
+        examples(case),
         axes="q",
         passed="the memory pixels vote, those of like direction the loudest",
         mistakes=[
@@ -177,6 +192,11 @@ def _kept(now: int, every: int, most: int, given: tuple[int, ...], restart: bool
 def frames_kept(function) -> bool:
     """`function(now, every, most, given)` lists the frames in memory when frame `now` is segmented, ascending, as a tensor."""
 
+    def case(draw: Draw) -> tuple:
+        now = draw.integer(1, 40)
+        corrected = (frame for frame in range(1, now) if draw.integer(0, now) < 4)  # a few
+        return now, draw.integer(1, 6), draw.integer(2, 5), (0, *corrected)
+
     def window(now, every, most, given):
         return _kept(now, every, now + 1, given)[-most:]
 
@@ -187,7 +207,7 @@ def frames_kept(function) -> bool:
     return trial(
         function,
         _kept,
-        [(13, 5, 8, (0,)), (40, 5, 4, (0,)), (41, 5, 4, (0, 12)), (40, 3, 4, (0, 7, 8)), (20, 4, 3, (0, 5, 6, 7))],
+        [(13, 5, 8, (0,)), (40, 5, 4, (0,)), (20, 4, 3, (0, 5, 6, 7)), *examples(case)],
         axes="kept",
         passed="the first frame, what was given, and a window of recent frames",
         mistakes=[

@@ -3,29 +3,32 @@
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
 from tmrn_edu.memory.similarity import negative_squared_l2
 
 SUM_LATER = "weights add up, scores do not: sum after the softmax, or use logsumexp"
 
 
-def _keys(seed: int) -> tuple[Tensor, Tensor]:
-    """Memory keys b t ck h w and query keys b ck h w, all sizes different, memory and query grids too."""
-    return random_tensors((2, 4, 5, 3, 6), (2, 5, 7, 8), seed=seed)
+def _keys(draw: Draw) -> tuple[Tensor, Tensor]:
+    """Memory keys and query keys, each on a grid of its own."""
+    return draw.choice(1.0, 3.0) * draw.normal("b t ck hm wm"), draw.normal("b ck h w")
 
 
-def _scores(seed: int, scale: float = 3.0) -> Tensor:
-    """Scores b t m q."""
-    return scale * random_tensors((2, 4, 18, 7), seed=seed)[0]
+def _scores(draw: Draw) -> tuple[Tensor]:
+    """Scores; where they are large, exp overflows or gives zeros only."""
+    return (draw.choice(1.0, 3.0, 200.0) * draw.normal("b t m q"),)
 
 
 def squared_l2(function) -> bool:
     """`function(memory_key, query_key)` is minus the squared distance, divided by sqrt(ck): `b t m q`."""
 
+    def scale(query_key):
+        return query_key.shape[1] ** -0.5
+
     def distance(memory_key, query_key):
-        scale = query_key.shape[1] ** -0.5
-        query_square = scale * reduce(query_key**2, "b ck h w -> b 1 1 (h w)", "sum")
+        query_square = scale(query_key) * reduce(query_key**2, "b ck h w -> b 1 1 (h w)", "sum")
         return negative_squared_l2(memory_key, query_key) - query_square  # the package leaves |query|^2 out
 
     def overlap(memory_key, query_key):
@@ -35,28 +38,27 @@ def squared_l2(function) -> bool:
             "b t m ck, b ck q -> b t m q",
         )
 
-    scale = 5**-0.5
     return trial(
         function,
         distance,
-        [_keys(0), _keys(1)],
+        examples(_keys),
         axes="b t m q",
         passed="negative squared L2 for all pairs",
         mistakes=[
             (lambda m, q: -distance(m, q), "that is the distance; the similarity is minus it, so that near means high"),
             (
-                lambda m, q: distance(m, q) / scale,
+                lambda m, q: distance(m, q) / scale(q),
                 "divide by sqrt(ck): without it, scores grow with the number of channels",
             ),
             (
-                lambda m, q: -(-distance(m, q) / scale).clamp(min=0).sqrt() * scale,
+                lambda m, q: -(-distance(m.double(), q.double()) / scale(q)).clamp(min=0).sqrt() * scale(q),
                 "that is the distance; STCN squares it",
             ),
             (
                 negative_squared_l2,
                 "equal up to |query|^2, as in the package; this exercise asks for the whole distance",
             ),
-            (lambda m, q: overlap(m, q) * scale, "that is the dot product of STM"),
+            (lambda m, q: overlap(m, q) * scale(q), "that is the dot product of STM"),
         ],
     )
 
@@ -66,7 +68,7 @@ def space_time_weights(function) -> bool:
     return trial(
         function,
         softmax_over_memory,
-        [(_scores(0),), (_scores(1),), (_scores(2, scale=60.0),)],
+        examples(_scores),
         axes="b t m q",
         passed="all pixels of all frames compete, weights sum to one over (t m)",
         mistakes=[
@@ -96,7 +98,7 @@ def frame_shares(function) -> bool:
     return trial(
         function,
         lambda s: reduce(softmax_over_memory(s), "b t m q -> b t q", "sum"),
-        [(_scores(6),), (_scores(7),), (_scores(8, scale=60.0),)],
+        examples(_scores),
         axes="b t q",
         passed="each frame's share, summing to one over t",
         mistakes=[

@@ -4,15 +4,18 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
 from tmrn_edu.viz.votes import count_votes
 from tmrn_edu.viz.votes import coverage as coverage_of
 
 
-def _scores(seed: int, frames: int = 3) -> Tensor:
-    """Scores b t m q."""
-    return 3 * random_tensors((2, frames, 11, 7), seed=seed)[0]
+def _some_kept(draw: Draw) -> tuple[Tensor, int]:
+    """Scores, and how many are kept: one, some, all, or more than there are."""
+    scores = draw.normal("b t m q")
+    everything = draw.size("t") * draw.size("m")
+    return scores, draw.choice(1, draw.integer(1, everything), draw.integer(1, everything), everything, everything + 3)
 
 
 def affinity_cost(function) -> bool:
@@ -21,10 +24,13 @@ def affinity_cost(function) -> bool:
     def right(frames, objects, cells, key_channels, shared):
         return frames * cells**2 * key_channels * (1 if shared else objects)
 
+    def case(draw: Draw) -> tuple:
+        return draw.integer(1, 6), draw.integer(1, 4), draw.integer(1, 50), draw.integer(1, 9), draw.choice(True, False)
+
     return trial(
         function,
         lambda *case: torch.tensor(right(*case)),
-        [(4, 3, 50, 8, True), (4, 3, 50, 8, False), (1, 1, 30, 5, False), (7, 2, 20, 4, True)],
+        examples(case),
         passed="frames x memory cells x query cells x channels, and times the objects unless keys are shared",
         mistakes=[
             (lambda t, o, m, ck, shared: t * m**2 * ck * o, "`shared` is not used: shared keys are compared once for all objects"),
@@ -48,6 +54,10 @@ def affinity_cost(function) -> bool:
 def top_k_weights(function) -> bool:
     """`function(similarity, k)` is the softmax over the k best of all (t m), zeros elsewhere: `b t m q`."""
 
+    def case(draw: Draw) -> tuple[Tensor, int]:
+        scores, k = _some_kept(draw)
+        return draw.choice(1.0, 3.0, 200.0) * scores, k
+
     def masked(s, k):
         return softmax_over_memory(s) * (softmax_over_memory(s, k) > 0)
 
@@ -60,7 +70,7 @@ def top_k_weights(function) -> bool:
     return trial(
         function,
         softmax_over_memory,
-        [(_scores(0), 4), (_scores(1), 1), (_scores(2), 50), (_scores(3, frames=1), 11)],
+        examples(case),
         axes="b t m q",
         passed="the k best of all memory pixels share the weight; k may exceed the memory",
         mistakes=[
@@ -84,7 +94,7 @@ def kept_per_frame(function) -> bool:
     return trial(
         function,
         right,
-        [(_scores(4) / 3, 5), (_scores(5) / 3, 12), (_scores(6, frames=4) / 3, 1)],
+        examples(_some_kept),
         axes="b t q",
         passed="k in all, shared out among the frames by their scores",
         mistakes=[
@@ -107,6 +117,11 @@ def kept_per_frame(function) -> bool:
 def coverage(function) -> bool:
     """`function(similarity)` is the share of memory pixels that are the best match of any query pixel: `b t m q` -> `b`."""
 
+    def case(draw: Draw) -> tuple[Tensor]:
+        return (
+            draw.normal("b t m q") + draw.choice(0, 1, 9) * draw.normal("b t m 1"),
+        )  # the last: one is heard by nearly all
+
     def per_frame(s):
         best = rearrange(s, "b t m q -> (b t) 1 m q")
         return reduce(coverage_of(count_votes(best)), "(b t) -> b", "mean", t=s.shape[1])
@@ -114,7 +129,7 @@ def coverage(function) -> bool:
     return trial(
         function,
         lambda s: coverage_of(count_votes(s)),
-        [(_scores(7),), (_scores(8, frames=5),)],
+        examples(case),
         axes="b",
         passed="how much of the memory is heard at all",
         mistakes=[

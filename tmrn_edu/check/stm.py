@@ -4,7 +4,8 @@ import torch
 from einops import einsum, pack, rearrange, reduce, repeat
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.encoders import stack_masks
 from tmrn_edu.masks import soft_aggregation
 from tmrn_edu.viz.votes import count_votes as votes_of
@@ -13,9 +14,9 @@ from tmrn_edu.viz.votes import count_votes as votes_of
 def memory_input(function) -> bool:
     """`function(image, object_masks)` stacks [R, G, B, mask, others] for every object: `b 3 H W`, `b o H W` -> `b o 5 H W`."""
 
-    def case(seed: int, objects: int) -> tuple[Tensor, Tensor]:
-        image, masks = random_tensors((2, 3, 6, 8), (2, objects, 6, 8), seed=seed)
-        return image.sigmoid(), masks.sigmoid()
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        image, masks = draw.uniform("b 3 H W"), draw.uniform("b o H W")
+        return image, draw.choice(masks, masks.round(), 0 * masks)  # soft ones, hard ones, empty ones
 
     def stacked(image, masks, clamp=True, order=(0, 1)):
         both = stack_masks(image, masks)[:, :, list(order)]
@@ -30,7 +31,7 @@ def memory_input(function) -> bool:
     return trial(
         function,
         stacked,
-        [case(0, 3), case(1, 1), case(2, 4)],
+        examples(case),
         axes="b o 5 H W",
         passed="every object sees the image, its own mask, and the others'",
         mistakes=[
@@ -59,7 +60,7 @@ def frames_read(function) -> bool:
     return trial(
         function,
         right,
-        [(7, 5), (1, 5), (11, 5), (9, 3), (4, 1)],
+        [(7, 5), (1, 5), (11, 5), *examples(lambda draw: (draw.integer(1, 30), draw.integer(1, 8)))],
         axes="n",
         passed="frame 0, every so many after it, and the frame before, each once",
         mistakes=[
@@ -79,9 +80,9 @@ def frames_read(function) -> bool:
 def read_objects(function) -> bool:
     """`function(memory_key, query_key, memory_value)`: `b o t ck m`, `b ck q`, `b o t cv m` -> `b o cv q`, each object its own softmax."""
 
-    def case(seed: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        memory_key, query_key, value = random_tensors((2, 3, 4, 5, 6), (2, 5, 7), (2, 3, 4, 8, 6), seed=seed)
-        return scale * memory_key, query_key, value
+    def case(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        memory_key = draw.choice(1.0, 2.0, 60.0) * draw.normal("b o t ck m")  # the last: scores whose exp overflows
+        return memory_key, draw.normal("b ck q"), draw.normal("b o t cv m")
 
     def read(memory_key, query_key, value, scale=None, over="m"):
         scale = memory_key.shape[3] ** -0.5 if scale is None else scale
@@ -92,6 +93,8 @@ def read_objects(function) -> bool:
             weights = rearrange(flat, "b (o t m) q -> b o t m q", o=objects, t=frames)
         elif over == "frame":
             weights = score.softmax(dim=3)
+        elif over == "exp":
+            weights = score.exp() / reduce(score.exp(), "b o t m q -> b o 1 1 q", "sum")
         else:
             flat = rearrange(score, "b o t m q -> b o (t m) q").softmax(dim=2)
             weights = rearrange(flat, "b o (t m) q -> b o t m q", t=frames)
@@ -100,7 +103,7 @@ def read_objects(function) -> bool:
     return trial(
         function,
         read,
-        [case(0, 1.0), case(1, 2.0)],
+        examples(case),
         axes="b o cv q",
         passed="every object reads its own memory, by its own keys",
         mistakes=[
@@ -120,6 +123,10 @@ def read_objects(function) -> bool:
                 lambda k, q, v: read(repeat(k[:, 0], "b t ck m -> b o t ck m", o=k.shape[1]), q, v),
                 "all objects read by the keys of the first one; in STM keys belong to objects",
             ),
+            (
+                lambda k, q, v: read(k, q, v, over="exp"),
+                "right for small scores, but exp overflows for large ones",
+            ),
         ],
     )
 
@@ -127,18 +134,19 @@ def read_objects(function) -> bool:
 def soft_aggregate(function) -> bool:
     """`function(object_probabilities)` is STM's soft aggregation, background first: `b o H W` -> `b l H W`."""
 
-    def case(seed: int, objects: int) -> tuple[Tensor]:
-        return (random_tensors((2, objects, 3, 4), seed=seed)[0].sigmoid(),)
+    def case(draw: Draw) -> tuple[Tensor]:
+        p = draw.uniform("b o H W")
+        return (
+            draw.choice(p, (3 * p - 1).clamp(0, 1)),
+        )  # the other: certain pixels, whose odds are infinite without a clamp
 
     def labels(p):
         return torch.cat([reduce(1 - p, "b o H W -> b 1 H W", "prod"), p], dim=1)
 
-    sure = torch.tensor([0.0, 1.0, 0.5, 1.0, 0.2, 0.0])
-    edge = rearrange(sure, "(o w) -> 1 o 1 w", o=2)  # certain pixels: odds of 1 are infinite without a clamp
     return trial(
         function,
         soft_aggregation,
-        [case(0, 1), case(1, 3), (edge,)],
+        examples(case),
         axes="b l H W",
         passed="odds, normalised over background and objects",
         mistakes=[
@@ -168,8 +176,10 @@ def soft_aggregate(function) -> bool:
 def count_votes(function) -> bool:
     """`function(similarity)` is how many query pixels each memory pixel is the best match of: `b t m q` -> `b t m`."""
 
-    def case(seed: int) -> tuple[Tensor]:
-        return (random_tensors((2, 3, 6, 40), seed=seed)[0],)
+    def case(draw: Draw) -> tuple[Tensor]:
+        return (
+            draw.normal("b t m q") + draw.choice(0, 1, 9) * draw.normal("b t m 1"),
+        )  # the last: one gets nearly all votes
 
     def per_frame(similarity):
         return reduce(
@@ -179,7 +189,7 @@ def count_votes(function) -> bool:
     return trial(
         function,
         votes_of,
-        [case(0), case(1)],
+        examples(case),
         axes="b t m",
         passed="every query pixel gives one vote to one memory pixel of all frames",
         mistakes=[

@@ -1,15 +1,17 @@
 """Checkers of notebook 07: the frame gaps of a curriculum, the share of pixels that count, bootstrapped cross-entropy."""
 
-import torch
 from einops import rearrange
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.losses import hard_share as share_of
 from tmrn_edu.training.schedule import curriculum
 from tmrn_edu.training.settings import TrainSettings
 
 STCN_GAPS = ((0.0, 5), (0.1, 10), (0.2, 15), (0.3, 20), (0.4, 25), (0.9, 5))
+
+LATE = "at the very step `share * steps` the new gap holds already: >=, not >"
 
 
 def largest_gap(function) -> bool:
@@ -18,18 +20,30 @@ def largest_gap(function) -> bool:
     def right(gaps, steps, step):
         return curriculum(TrainSettings(steps=steps, gaps=gaps, short_share=0.0), step).max_gap
 
-    def late(gaps, steps, step):
-        return [gap for share, gap in gaps if step > round(share * steps) or share == 0][-1]
+    def late(gaps, steps, step, whole=round):
+        return [gap for share, gap in gaps if step > whole(share * steps) or share == 0][-1]
+
+    def case(draw: Draw) -> tuple:
+        steps = 8 * draw.integer(1, 5) + draw.choice(0, 0, 1)
+        shares = [share for share in (1 / 8, 3 / 8, 5 / 8, 7 / 8) if draw.choice(True, False)]
+        gaps = tuple((share, draw.integer(1, 25)) for share in (0.0, *shares))
+        begin = round(draw.choice(*gaps)[0] * steps)
+        return gaps, steps, draw.choice(begin, max(0, begin - 1), draw.integer(0, steps - 1))
 
     cases = [(STCN_GAPS, 1000, step) for step in (0, 99, 100, 250, 399, 400, 899, 900, 999)]
-    cases += [(((0.0, 2), (0.5, 7)), 10, step) for step in (0, 4, 5)] + [(((0.0, 3),), 50, 49)]
+    cases += [(((0.0, 2), (0.375, 7)), 9, 3), *examples(case)]  # 3.375 is step 3
     return trial(
         function,
         right,
         cases,
         passed="the last gap whose share of the steps has been reached, back to a small one at the end",
         mistakes=[
-            (late, "at the very step `share * steps` the new gap holds already: >=, not >"),
+            (late, LATE),
+            (lambda gaps, *at: late(gaps, *at, whole=float), LATE),
+            (
+                lambda gaps, steps, step: [gap for share, gap in gaps if step >= share * steps][-1],
+                "steps are whole numbers: a gap begins at round(share * steps)",
+            ),
             (lambda gaps, *_: gaps[0][1], "always the first gap: take the last one whose share has been reached"),
             (lambda gaps, *_: gaps[-1][1], "always the last gap: shares that the run has not reached do not count"),
             (
@@ -50,11 +64,15 @@ def hard_share(function) -> bool:
     def line(step, start, end, final):
         return 1 - (1 - final) * (step - start) / (end - start)
 
-    cases = [(step, 20, 70, 0.15) for step in (0, 19, 20, 30, 45, 69, 70, 71, 500)]
+    def case(draw: Draw) -> tuple:
+        start, length = draw.integer(0, 9), draw.integer(1, 9)
+        step = draw.choice(0, start, start + length, draw.integer(start, start + length), start + 2 * length)
+        return step, start, start + length, draw.choice(1.0, draw.number(0.1, 0.9), draw.number(0.1, 0.9))
+
     return trial(
         function,
         share_of,
-        [*cases, (6, 4, 8, 0.5), (1, 0, 10, 1.0)],
+        [(500, 20, 70, 0.15), (45, 20, 70, 0.15), (6, 4, 8, 0.5), *examples(case)],
         passed="all pixels first, then fewer and fewer, and no fewer than the final share",
         mistakes=[
             (line, "a straight line has no ends: keep 1 before `start` and `final` after `end`"),
@@ -79,14 +97,16 @@ def bootstrapped(function) -> bool:
     def hardest(losses, share, largest=True):
         return rows(losses).topk(int(share * losses[0].numel()), dim=1, largest=largest).values
 
-    # Clips of different difficulty, or the hardest pixels of the batch would be those of every clip.
-    scale = rearrange(torch.tensor([0.2, 1.0, 3.0]), "b -> b 1 1")
-    cases = [(random_tensors((3, 5, 8), seed=seed)[0].abs() * scale, share) for seed, share in ((0, 0.15), (1, 0.5))]
-    cases += [(random_tensors((2, 5, 8), seed=2)[0].abs(), 1.0)]
+    def case(draw: Draw) -> tuple[Tensor, float]:
+        losses = 3 * draw.uniform("b 1 1") * draw.normal("b H W").abs()  # some clips are hard, some are easy
+        pixels = draw.size("H") * draw.size("W")
+        share = (draw.integer(1, max(1, pixels - 1)) + 0.6) / pixels  # int() takes one pixel less than round()
+        return losses, draw.choice(1.0, min(1.0, share), min(1.0, share))
+
     return trial(
         function,
         lambda losses, share: hardest(losses, share).mean(),
-        cases,
+        examples(case),
         passed="each clip is judged by its own hardest pixels",
         mistakes=[
             (

@@ -1,17 +1,21 @@
-"""How an answer is tried: on small random inputs, against the package, judged in one printed line.
+"""How an answer is tried: on small inputs, against the package, judged in one printed line.
 
 A checker names the function that the reader's must equal, the inputs, and the mistakes worth a sentence of their own:
 
     def frame_shares(function):
+        cases = examples(lambda draw: (3 * draw.normal("b t m q"),))
         return trial(function, right, cases, axes="b t q", passed="...", mistakes=[(wrong, "... what to change")])
 """
 
+import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 TOLERANCE = 1e-4  # float32 sums in another order differ by 1e-6; a wrong formula differs by far more
+SHOWN = 12  # so many numbers of a case, or fewer, are part of the message
 
 
 def trial(
@@ -24,14 +28,16 @@ def trial(
 ) -> bool:
     """Runs `function` on every case; prints `passed: ...` or `not yet: ...`, one line; returns whether it passed.
 
-    The answer must equal `expected(*case)` in shape and, within 1e-4 (relative and absolute), in value. `axes` names the shape in messages
-    ("b t m q"). `mistakes`: (a wrong function, what to tell the reader whose answer equals it). Tensors of a case are copied, so an answer
-    may overwrite its arguments. An exception in `function` is an answer like any other. Source: ours.
+    The answer must equal `expected(*case)` in shape and, within 1e-4 (relative and absolute), in value. Small cases come first, so the
+    message is about the smallest one that fails: its shapes, where the answer is off most, and the numbers themselves if they are few.
+    `axes` names the shape in messages ("b t m q"). `mistakes`: (a wrong function, what to tell the reader whose answer equals it in all
+    cases). Tensors of a case are copied, so an answer may overwrite its arguments. An exception in `function` is an answer like any
+    other. Source: ours.
     """
-    cases = list(cases)
+    cases = sorted(cases, key=_extent)
     trouble = next((found for case in cases if (found := _trouble(function, expected, case, axes))), None)
-    if trouble:
-        trouble = next((advice for wrong, advice in mistakes if _equal(function, wrong, cases)), trouble)
+    if trouble and (advice := _recognised(function, cases, mistakes)):
+        trouble = f"{advice}; e.g. {trouble}"
     print(f"not yet: {trouble}" if trouble else f"passed: {passed}")
     return trouble is None
 
@@ -42,16 +48,27 @@ def random_tensors(*shapes: Sequence[int], seed: int = 0) -> tuple[Tensor, ...]:
     return tuple(torch.randn(*shape, generator=generator) for shape in shapes)
 
 
+def _extent(thing) -> tuple[int, float]:
+    """How large a case is: how many numbers it has, and how large these are in all."""
+    if isinstance(thing, Tensor):
+        return thing.numel(), float(thing.double().abs().sum())
+    if isinstance(thing, tuple | list):
+        parts = [_extent(part) for part in thing]
+        return sum(numbers for numbers, _ in parts), sum(total for _, total in parts)
+    return 1, abs(float(thing)) if isinstance(thing, int | float) else 0.0
+
+
 def _trouble(function, expected, case, axes) -> str | None:
     """What is wrong with the answer to one case, in a sentence; None if nothing is."""
     right = torch.as_tensor(expected(*_copies(case)))
+    where = _described(function, case)
     try:
         answer = function(*_copies(case))
     except NotImplementedError:
         return "the function is still empty"
     except Exception as error:  # whatever the reader's code runs into is for the reader to see
         lines = str(error).strip().splitlines()
-        return f"it raises {type(error).__name__}: {lines[0] if lines else 'no message'}"
+        return f"{where} it raises {type(error).__name__}: {lines[0] if lines else 'no message'}"
     if answer is None:
         return "it returns None; is there a return?"
     if not isinstance(answer, Tensor | int | float):
@@ -59,32 +76,82 @@ def _trouble(function, expected, case, axes) -> str | None:
     answer = torch.as_tensor(answer).detach()
     if answer.shape != right.shape:
         name = f"{axes} = " if axes else ""
-        return f"{_described(case)} it returns the shape {tuple(answer.shape)}, expected {name}{tuple(right.shape)}"
-    answer = answer.to(right.dtype)
+        return f"{where} it returns the shape {tuple(answer.shape)}, expected {name}{tuple(right.shape)}"
     if _same(answer, right):
         return None
     if right.isfinite().all() and not answer.isfinite().all():
-        return f"{_described(case)} it returns NaN or infinite values"
-    return f"{_described(case)} the shape is right, but values are off by up to {(answer - right).abs().max():.2g}"
+        wrong = f"{where} it returns NaN or infinite values:"
+    else:
+        wrong = f"{where} the shape is right, but" if right.ndim else where
+    return f"{wrong} {_worst(answer.double(), right.double(), axes)}{_values(case)}"
 
 
-def _equal(function, wrong, cases) -> bool:
-    """Whether the answer is this very mistake: equal to it on all cases."""
+def _recognised(function, cases, mistakes) -> str | None:
+    """The advice for the first mistake that the answer equals in all cases."""
     try:
-        pairs = [(torch.as_tensor(function(*_copies(case))), torch.as_tensor(wrong(*_copies(case)))) for case in cases]
+        answers = [torch.as_tensor(function(*_copies(case))).detach() for case in cases]
     except Exception:  # then it is another mistake
+        return None
+    return next((advice for wrong, advice in mistakes if _all_equal(answers, wrong, cases)), None)
+
+
+def _all_equal(answers, wrong, cases) -> bool:
+    try:
+        others = (torch.as_tensor(wrong(*_copies(case))) for case in cases)
+        return all(_same(answer, other) for answer, other in zip(answers, others, strict=True))
+    except Exception:  # a mistake that cannot be made in every case
         return False
-    return all(a.shape == b.shape and _same(a.detach().to(b.dtype), b) for a, b in pairs)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
 def _copies(case: tuple) -> tuple:
     return tuple(x.clone() if isinstance(x, Tensor) else x for x in case)
 
 
-def _described(case: tuple) -> str:
-    """The arguments as a reader would name them: shapes of tensors, other things as they are."""
-    return "for " + ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else repr(x) for x in case)
+def _described(function, case: tuple) -> str:
+    """The arguments as a reader would name them: shapes of tensors, other things by their names and as they are."""
+    try:
+        names = [f"{name} = " for name in inspect.signature(function).bind(*case).arguments]
+    except (TypeError, ValueError):  # takes other arguments, or does not say which
+        names = []
+    names = names if len(names) == len(case) else [""] * len(case)
+    told = [
+        str(tuple(x.shape)) if isinstance(x, Tensor) else name + repr(x) for name, x in zip(names, case, strict=True)
+    ]
+    return "for " + ", ".join(told)
+
+
+def _worst(answer: Tensor, right: Tensor, axes: str) -> str:
+    """Where the answer is off most, and by what: `at (b, q) = (0, 2) it gives 0.31, expected 0.52`."""
+    off = torch.where(answer == right, 0.0, (answer - right).abs().nan_to_num(nan=torch.inf))
+    place = tuple((off == off.max()).nonzero()[0].tolist())
+    given, wanted = answer[place].item(), right[place].item()
+    digits = next((n for n in range(3, 9) if f"{given:.{n}g}" != f"{wanted:.{n}g}"), 9)
+    named = re.findall(r"\(.*?\)|\S+", axes)
+    if len(place) == 1 == len(named):
+        at = f"at {axes} = {place[0]} "
+    else:
+        name = f"({', '.join(named)}) = " if len(named) == len(place) else ""
+        at = f"at {name}{place} " if place else ""
+    return f"{at}it gives {_number(given, digits)}, expected {_number(wanted, digits)}"
+
+
+def _values(case: tuple) -> str:
+    """The numbers in the tensors of a case; nothing where they are many."""
+    tensors = [x for x in case if isinstance(x, Tensor)]
+    if not tensors or sum(x.numel() for x in tensors) > SHOWN:
+        return ""
+    return "; numbers: " + ", ".join(_listed(x.tolist()) for x in tensors)
+
+
+def _listed(numbers) -> str:
+    return f"[{', '.join(map(_listed, numbers))}]" if isinstance(numbers, list) else _number(numbers, 4)
+
+
+def _number(x: float | int | bool, digits: int) -> str:
+    if isinstance(x, bool):
+        return str(x)
+    return str(int(x)) if abs(x) < 1e9 and x == int(x) else f"{x:.{digits}g}"

@@ -4,16 +4,16 @@ import torch
 from einops import einsum, pack, rearrange, repeat
 from torch import Tensor
 
-from tmrn_edu.check.trial import random_tensors, trial
+from tmrn_edu.check.cases import Draw, examples
+from tmrn_edu.check.trial import trial
 from tmrn_edu.memory import similarity
 
 
-def _keys(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Memory keys, query keys, shrinkage >= 1, selection in (0, 1); all sizes different."""
-    memory_key, query_key, d, e = random_tensors(
-        (2, 4, 5, 3, 6), (2, 5, 7, 8), (2, 4, 1, 3, 6), (2, 5, 7, 8), seed=seed
-    )
-    return memory_key, query_key, d**2 + 1, e.sigmoid()
+def _keys(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Memory keys, query keys, shrinkage >= 1, selection in [0, 1], sometimes all or nothing."""
+    shrinkage, selection = draw.normal("b t 1 hm wm") ** 2 + 1, draw.uniform("b ck h w")
+    selection = draw.choice(selection, selection, selection.round())
+    return draw.normal("b t ck hm wm"), draw.normal("b ck h w"), shrinkage, selection
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def anisotropic_l2(function) -> bool:
     return trial(
         function,
         right,
-        [_keys(0), _keys(1)],
+        examples(_keys),
         axes="b t m q",
         passed="every memory pixel as picky as it wants, every query pixel by its own channels",
         mistakes=[
@@ -65,14 +65,10 @@ def left_out(function) -> bool:
     def right(q, s, e):
         return -einsum(_rows(s[:, :, 0]), square(q, e), "b t m, b q -> b t m q")
 
-    def case(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        _, query_key, shrinkage, selection = _keys(seed)
-        return query_key, shrinkage, selection
-
     return trial(
         function,
         right,
-        [case(2), case(3)],
+        examples(lambda draw: _keys(draw)[1:]),
         axes="b t m q",
         passed="it depends on m through the shrinkage, so a softmax over memory pixels sees it",
         mistakes=[
@@ -90,9 +86,9 @@ def left_out(function) -> bool:
 def gated_update(function) -> bool:
     """`function(gates, sensory)` is the next sensory memory, `b o cs h w`; gates `b o (3 cs) h w`: forget, update, new, in this order."""
 
-    def case(seed: int, scale: float) -> tuple[Tensor, Tensor]:
-        gates, sensory = random_tensors((2, 3, 12, 5, 6), (2, 3, 4, 5, 6), seed=seed)
-        return scale * gates, sensory.tanh()
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        gates = draw.choice(1.0, 3.0, 100.0) * draw.normal("b o (3 cs) h w")  # the last: gates quite open or shut
+        return gates, draw.normal("b o cs h w").tanh()
 
     def thirds(gates):
         f, u, n = rearrange(gates, "b o (three cs) h w -> three b o cs h w", three=3)
@@ -129,7 +125,7 @@ def gated_update(function) -> bool:
     return trial(
         function,
         right,
-        [case(0, 1.0), case(1, 3.0)],
+        examples(case),
         axes="b o cs h w",
         passed="what is kept, what is replaced, and by what",
         mistakes=[
@@ -156,13 +152,14 @@ def memory_frames(function) -> bool:
     def by_number(given, every):
         return (given | (torch.arange(len(given)) % every == 0)).float()
 
-    def case(count: int, given: tuple[int, ...], every: int) -> tuple[Tensor, int]:
-        return torch.isin(torch.arange(count), torch.tensor(given)), every
+    def case(draw: Draw) -> tuple[Tensor, int]:
+        frames = torch.arange(draw.choice(1, *[draw.integer(2, 16) for _ in range(3)]))
+        return (frames == 0) | (draw.uniform(f"{len(frames)}") < draw.choice(0.0, 0.2, 0.5)), draw.integer(1, 5)
 
     return trial(
         function,
         right,
-        [case(16, (0,), 5), case(14, (0, 3), 5), case(9, (0, 4, 5), 3)],
+        examples(case),
         axes="t",
         passed="these frames get the deep update, all others the decoder's",
         mistakes=[
@@ -182,7 +179,7 @@ def decoder_input(function) -> bool:
     return trial(
         function,
         lambda readout, sensory: pack([readout, sensory], "b o * h w")[0],
-        [random_tensors((2, 3, 7, 4, 5), (2, 3, 2, 4, 5), seed=seed) for seed in (0, 1)],
+        examples(lambda draw: (draw.normal("b o cv h w"), draw.normal("b o cs h w"))),
         axes="b o (cv + cs) h w",
         passed="one stack of channels per object",
         mistakes=[

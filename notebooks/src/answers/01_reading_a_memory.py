@@ -29,7 +29,7 @@ def squared_l2(memory_key, query_key):
 assert te.check.squared_l2(squared_l2)
 
 # %% [markdown]
-# **Exercise 2.** Put `t` and `m` on one axis, so that one softmax sees both, and part them again. `softmax` subtracts the maximum itself, so large scores are safe.
+# **Exercise 2.** (In the package: [`softmax_over_memory`](../../tmrn_edu/memory/affinity.py#L30).) Put `t` and `m` on one axis, so that one softmax sees both, and part them again. `softmax` subtracts the maximum itself, so large scores are safe.
 
 
 # %% tags=["exercise"]

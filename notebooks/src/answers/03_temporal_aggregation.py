@@ -65,7 +65,7 @@ def chained_score(similarity, centre, beta, gap, height, width):
 assert te.check.chained_score(chained_score)
 
 # %% [markdown]
-# The package never builds `b m yx q`. It expands the square, so that the prior becomes three more key channels and one small matrix product: $|p - c|^2 = |p|^2 - 2\,p \cdot c + |c|^2$. For the softmax $|c|^2$ could go, since it is the same for all $m$; it stays, because the evidence must know how far away the best match lies.
+# The package never builds `b m yx q`. Its [`chain_prior`](../../tmrn_edu/memory/alignment.py#L35) expands the square, so that the prior becomes three more key channels and one small matrix product: $|p - c|^2 = |p|^2 - 2\,p \cdot c + |c|^2$. For the softmax $|c|^2$ could go, since it is the same for all $m$; it stays, because the evidence must know how far away the best match lies.
 
 # %%
 centre = torch.randn(2, 2, 7) + 2

@@ -57,7 +57,7 @@ def soft_aggregate(object_probabilities):
 assert te.check.soft_aggregate(soft_aggregate)
 
 # %% [markdown]
-# The package takes the softmax of $\log(p / (1 - p))$, which is the same and safer with numbers as large as $10^7$.
+# The package's [`soft_aggregation`](../../tmrn_edu/masks.py#L64) takes the softmax of $\log(p / (1 - p))$, which is the same and safer with numbers as large as $10^7$.
 #
 # **Exercise 4.** `arange` stops before `now`: a frame cannot be read before it has a mask. `unique` sorts, and drops the frame before where it is a fifth one anyway.
 
@@ -70,27 +70,3 @@ def frames_read(now, every):
 
 # %% tags=["check"]
 assert te.check.frames_read(frames_read)
-
-# %% [markdown]
-# **Exercise 5.** One argmax over `(t m)` for every query pixel, then count how often each memory pixel was named.
-
-
-# %% tags=["exercise"]
-def count_votes(similarity):
-    """How many query pixels each memory pixel is the best match of, over all frames. b t m q -> b t m."""
-    frames, positions = similarity.shape[1:3]
-    best = rearrange(similarity, "b t m q -> b q (t m)").argmax(dim=2)
-    votes = reduce(torch.nn.functional.one_hot(best, frames * positions), "b q n -> b n", "sum")
-    return rearrange(votes, "b (t m) -> b t m", t=frames)
-
-
-# %% tags=["check"]
-assert te.check.count_votes(count_votes)
-
-# %% [markdown]
-# Every query pixel has one vote, so they add up:
-
-# %%
-similarity = torch.randn(2, 3, 40, 100)
-assert (reduce(count_votes(similarity), "b t m -> b", "sum") == 100).all()
-print("100 query pixels, 100 votes")

@@ -39,7 +39,7 @@ def coverage(similarity):
 assert te.check.coverage(coverage)
 
 # %% [markdown]
-# **Exercise 3.** Put $-\infty$ wherever a score is not among the k best, and let the softmax do the rest: $\exp(-\infty) = 0$. Masking the *weights* would be right too, if they are divided by their new sum.
+# **Exercise 3.** Put $-\infty$ wherever a score is not among the k best, and let the softmax do the rest: $\exp(-\infty) = 0$. Masking the *weights* would be right too, if they are divided by their new sum. The package does it in [`softmax_over_memory`](../../tmrn_edu/memory/affinity.py#L30).
 
 
 # %% tags=["exercise"]

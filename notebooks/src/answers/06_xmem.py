@@ -3,7 +3,7 @@
 
 # %%
 import torch
-from einops import einsum, pack, rearrange, reduce
+from einops import einsum, rearrange, reduce
 
 import tmrn_edu as te
 from tmrn_edu import nb
@@ -46,7 +46,7 @@ def left_out(query_key, shrinkage, selection):
 assert te.check.left_out(left_out)
 
 # %% [markdown]
-# **Exercise 3.** `chunk(3, dim=2)` does the same as the pattern with `three`. If $h$ lies between -1 and 1, so does $h'$: it is at most $(1 - u) \cdot 1 + u \cdot 1$. That is why the state can be carried through a video of any length.
+# **Exercise 3.** `chunk(3, dim=2)`, which the package's [`GatedUpdate`](../../tmrn_edu/memory/sensory.py#L21) uses, does the same as the pattern with `three`. If $h$ lies between -1 and 1, so does $h'$: it is at most $(1 - u) \cdot 1 + u \cdot 1$. That is why the state can be carried through a video of any length.
 
 
 # %% tags=["exercise"]
@@ -76,17 +76,3 @@ def memory_frames(given, every):
 
 # %% tags=["check"]
 assert te.check.memory_frames(memory_frames)
-
-# %% [markdown]
-# **Exercise 5.** `pack` joins along the axis that the star stands for. In the tiny network that makes 64 + 16 = 80 channels per object; at the published size 512 + 64 = 576.
-
-
-# %% tags=["exercise"]
-def decoder_input(readout, sensory):
-    """[readout, sensory] along the channels: `b o (cv + cs) h w`."""
-    joined, _ = pack([readout, sensory], "b o * h w")
-    return joined
-
-
-# %% tags=["check"]
-assert te.check.decoder_input(decoder_input)

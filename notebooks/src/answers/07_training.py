@@ -25,7 +25,7 @@ def largest_gap(gaps, steps, step):
 assert te.check.largest_gap(largest_gap)
 
 # %% [markdown]
-# **Exercise 2.** How far between `start` and `end` are we? Cut to 0 and 1, that is the way from 1 to `final`.
+# **Exercise 2.** How far between `start` and `end` are we? Cut to 0 and 1, that is the way from 1 to `final`. In the package: [`hard_share`](../../tmrn_edu/losses.py#L26).
 
 
 # %% tags=["exercise"]
@@ -39,7 +39,7 @@ def hard_share(step, start, end, final):
 assert te.check.hard_share(hard_share)
 
 # %% [markdown]
-# **Exercise 3.** One row a clip, so that no clip can crowd out another.
+# **Exercise 3.** One row a clip, so that no clip can crowd out another. The package starts from logits, and the rest is the same: [`bootstrapped_cross_entropy`](../../tmrn_edu/losses.py#L10).
 
 
 # %% tags=["exercise"]
@@ -53,7 +53,7 @@ def bootstrapped(losses, share):
 assert te.check.bootstrapped(bootstrapped)
 
 # %% [markdown]
-# All of it together is the curriculum of the package, here XMem's at a few steps:
+# All of it together is the [`curriculum`](../../tmrn_edu/training/schedule.py#L21) of the package, here XMem's at a few steps:
 
 # %%
 settings = find_recipe("xmem_video").settings

@@ -30,7 +30,7 @@ def f_measure(distances, tolerance):
 assert te.check.f_measure(f_measure)
 
 # %% [markdown]
-# It is the package's F, with the tolerance in pixels:
+# It is the package's F, [`boundary_accuracy`](../../tmrn_edu/frame_metrics.py#L43), with the tolerance in pixels:
 
 # %%
 rng = np.random.default_rng(0)
@@ -42,7 +42,7 @@ for tolerance in (1, 2, 5, 20):
     print(f"tolerance {tolerance:2} pixels: F {found:.2f}")
 
 # %% [markdown]
-# **Exercise 2.** Frames of an object: those after its first appearance, without the clip's last. Hidden frames are among them. The mean of each object first, then over objects.
+# **Exercise 2.** Frames of an object: those after its first appearance, without the clip's last. Hidden frames are among them. The mean of each object first, then over objects. In the package: [`scored_frames`](../../tmrn_edu/metrics.py#L184) and [`score`](../../tmrn_edu/metrics.py#L110).
 
 
 # %% tags=["exercise"]
@@ -59,7 +59,7 @@ def mean_over_objects(J, visible):
 assert te.check.mean_over_objects(mean_over_objects)
 
 # %% [markdown]
-# **Exercise 3.** Pair first, by subtracting; then draw; then average; then look how the averages lie.
+# **Exercise 3.** Pair first, by subtracting; then draw; then average; then look how the averages lie. The package's [`interval`](../../tmrn_edu/bootstrap.py#L35) does this with 10,000 draws.
 
 
 # %% tags=["exercise"]

@@ -28,7 +28,7 @@ def inside(x, y, outline):
 assert te.check.inside(inside)
 
 # %% [markdown]
-# **Exercise 2.** Divide every key by its length, and the dot product is the cosine. The softmax runs over `m`, so that a query pixel's weights sum to one and its answer is a mean.
+# **Exercise 2.** Divide every key by its length, and the dot product is the cosine. The softmax runs over `m`, so that a query pixel's weights sum to one and its answer is a mean; the package's is [`softmax_over_memory`](../../tmrn_edu/memory/affinity.py#L30).
 
 
 # %% tags=["exercise"]
@@ -69,7 +69,7 @@ def frames_kept(now, every, most, given):
 assert te.check.frames_kept(frames_kept)
 
 # %% [markdown]
-# And so it is in a real run: after each frame, what the `Segmenter` holds is what the function says for the next one.
+# And so it is in a real run: after each frame, what the [`Segmenter`](../../tmrn_edu/segmenter.py#L70) holds is what the function says for the next one. The rule itself is in [`WorkingMemory.add`](../../tmrn_edu/memory/working.py#L136).
 
 # %%
 network = te.load("stcn-tiny")
