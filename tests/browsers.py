@@ -14,6 +14,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --host-resolver-rules=MAP\x20*\x20~NOTFOUND,\x20EXCLUDE\x20127.0.0.1"
 )
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CANVAS = ".tmrn-explorer canvas"
 
 
@@ -23,9 +24,9 @@ def missing() -> str | None:
         import selenium  # noqa: F401
     except ImportError:
         return "needs selenium (pip install tmrn-edu[browser])"
-    for program in ("chromium", "chromedriver"):
-        if not shutil.which(program):
-            return f"needs {program} (apt-get install chromium chromium-driver)"
+    for programs in (BROWSERS, ("chromedriver",)):
+        if not any(map(shutil.which, programs)):
+            return f"needs {' or '.join(programs)} (apt-get install chromium chromium-driver)"
     return None
 
 
@@ -36,7 +37,7 @@ def open_browser(user_data, size=(1100, 1300)):
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = next(filter(None, map(shutil.which, BROWSERS)))
     *plain, resolver = FLAGS.split(" --host")
     for flag in plain[0].split() + ["--host" + resolver, f"--user-data-dir={user_data}", "--window-size=%d,%d" % size]:
         options.add_argument(flag)
