@@ -9,7 +9,7 @@
 from tmrn_edu.check.aggregation import chained_score, pool, trajectory
 from tmrn_edu.check.alignment import align, effective_agents, rectified_affinity
 from tmrn_edu.check.evaluation import f_measure, mean_over_objects, paired_interval
-from tmrn_edu.check.experiment import fair, recent_reader, square_distance
+from tmrn_edu.check.experiment import fair, forgetful_reader, square_distance
 from tmrn_edu.check.own_video import frames_kept, inside, over, propagate
 from tmrn_edu.check.readers import reader
 from tmrn_edu.check.reading import frame_shares, space_time_weights, squared_l2
@@ -22,9 +22,9 @@ from tmrn_edu.check.xmem import anisotropic_l2, decoder_input, gated_update, lef
 
 __all__ = [
     "affinity_cost", "align", "anisotropic_l2", "best_cells", "bootstrapped", "chained_score", "count_votes", "coverage",
-    "decoder_input", "effective_agents", "f_measure", "fair", "frame_shares", "frames_kept", "frames_read", "gated_update",
-    "hard_share", "inside", "intersection_over_union", "kept_per_frame", "largest_gap", "left_out", "mean_over_objects",
-    "memory_frames", "memory_input", "over", "paired_interval", "pool", "propagate", "random_tensors", "read_objects", "reader",
-    "recent_reader", "rectified_affinity", "soft_aggregate", "space_time_weights", "square_distance", "squared_l2",
+    "decoder_input", "effective_agents", "f_measure", "fair", "forgetful_reader", "frame_shares", "frames_kept", "frames_read",
+    "gated_update", "hard_share", "inside", "intersection_over_union", "kept_per_frame", "largest_gap", "left_out",
+    "mean_over_objects", "memory_frames", "memory_input", "over", "paired_interval", "pool", "propagate", "random_tensors",
+    "read_objects", "reader", "rectified_affinity", "soft_aggregate", "space_time_weights", "square_distance", "squared_l2",
     "top_k_weights", "trajectory", "trial",
 ]  # fmt: skip

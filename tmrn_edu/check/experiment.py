@@ -7,7 +7,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from tmrn_edu.check.cases import Draw, examples
-from tmrn_edu.check.readers import reader
+from tmrn_edu.check.readers import trouble_of
 from tmrn_edu.check.trial import trial
 from tmrn_edu.memory import Query, SpaceTimeReader
 from tmrn_edu.memory.alignment import chain_prior, grid_positions
@@ -39,7 +39,7 @@ def square_distance(function) -> bool:
     )  # fmt: skip
 
 
-def recent_reader(kind: Callable[..., nn.Module]) -> bool:
+def forgetful_reader(kind: Callable[..., nn.Module]) -> bool:
     """`kind(rate=...)` is a reader that forgets: e[t,q] = evidence - rate log(1 + steps); and it is one that the library can use."""
 
     def of(make) -> Callable[..., Tensor]:
@@ -77,8 +77,11 @@ def recent_reader(kind: Callable[..., nn.Module]) -> bool:
             draw.choice(0.0, draw.number(0.2, 3.0), draw.number(0.2, 3.0)),
         )
 
+    if trouble := trouble_of(lambda: kind(rate=0.7)):
+        print(f"not yet: {trouble}")
+        return False
     right = lambda evidence, steps, rate: evidence - rate * torch.log1p(steps)
-    learned = trial(
+    return trial(
         of(lambda rate: kind(rate=rate)),
         expected(right),
         examples(case, count=12),
@@ -92,7 +95,6 @@ def recent_reader(kind: Callable[..., nn.Module]) -> bool:
             (expected(lambda e, n, r: e), "the age does not enter: step.steps says how many frames ago this one was"),
         ],
     )  # fmt: skip
-    return learned and reader(lambda: kind(rate=0.7))
 
 
 def fair(function) -> bool:
@@ -137,7 +139,9 @@ def fair(function) -> bool:
 
     def answered(one, other):
         said = function(one, other)
-        return int(said) if isinstance(said, bool) else said
+        if not (said is None or isinstance(said, bool | int)):
+            raise TypeError(f"it returns a {type(said).__name__}, expected True or False")
+        return None if said is None else int(said)
 
     named = {"start": "the weights that training began with", "steps": "the steps of training", "seed": "the seed",
              "scored_on": "the clips that were scored"}  # fmt: skip

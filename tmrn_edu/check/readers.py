@@ -12,8 +12,11 @@ from tmrn_edu.memory import Query, similarity
 from tmrn_edu.networks import STCN, STM, XMem
 from tmrn_edu.segmenter import segment
 
+TINY = (32, 64)  # key and value channels of the small networks
+ADVICE = "Large frames are read in blocks of rows (use query_positions), and clips of a batch have frame numbers of their own (use per_clip)"
 
-def reader(make: Callable[[], nn.Module], key_channels: int = 32, value_channels: int = 64) -> bool:
+
+def reader(make: Callable[[], nn.Module], key_channels: int = TINY[0], value_channels: int = TINY[1]) -> bool:
     """Whether `make()` gives a memory reader that networks, training, weight files and pictures can use; prints one line.
 
     Tried on random memories: the readout's shape; insides whose weights sum to one and whose weighted sum is the readout; memory frames in any
@@ -21,20 +24,31 @@ def reader(make: Callable[[], nn.Module], key_channels: int = 32, value_channels
     `settings()` that build it again; and, where the channels are those of the small networks, a short clip with two objects in STCN, STM and
     XMem. `make`: a class, or a function without arguments; readers whose draws differ from call to call are none. Source: ours.
     """
-    try:
-        trouble = next(filter(None, (test(make, key_channels, value_channels) for test in _TESTS)), None)
-    except NotImplementedError:
-        trouble = "the function is still empty"
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        trouble = f"it raises {type(error).__name__}: {lines[0] if lines else 'no message'}"
-    networks = " in STCN, STM and XMem," if (key_channels, value_channels) == (32, 64) else ""
-    print(
-        f"not yet: {trouble}"
-        if trouble
-        else f"passed: it reads{networks} trains, and can be built again from its settings"
-    )
+    trouble = trouble_of(make, key_channels, value_channels)
+    networks = " in STCN, STM and XMem" if (key_channels, value_channels) == TINY else ""
+    praise = f"it reads{networks}, trains, and can be built again from its settings"
+    print(f"not yet: {trouble}" if trouble else f"passed: {praise}")
     return trouble is None
+
+
+def trouble_of(make: Callable[[], nn.Module], key_channels: int = TINY[0], value_channels: int = TINY[1]) -> str | None:
+    """What `reader` finds wrong first, in a sentence; None where nothing is."""
+    for test, doing in _TESTS.items():
+        try:
+            with torch.random.fork_rng(devices=[]):  # the writer's own random numbers stay as they are
+                torch.manual_seed(0)
+                found = test(make, key_channels, value_channels)
+        except NotImplementedError:
+            return "the function is still empty"
+        except Exception as error:  # whatever the reader's code runs into is for its writer to see
+            found = f"{doing} it raises {type(error).__name__}: {_first_line(error)}"
+        if found:
+            return found + (f". {ADVICE}" if test is _batch else "")
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")
 
 
 class _Memory:
@@ -49,7 +63,7 @@ class _Memory:
     def read(
         self, one: nn.Module, order=None, insides: bool = False, clip: int | None = None, shift: Tensor | None = None
     ):
-        """Reads it; `clip`: of one clip alone; `shift`: of every clip, added to its frame numbers."""
+        """Reads it; `clip`: of one clip alone; `shift`: of every clip, a factor of its frame numbers."""
         some = slice(None) if clip is None else slice(clip, clip + 1)
         number = lambda n: n if shift is None else n * shift if clip is None else int(n * shift[clip])
         frames = [
@@ -59,15 +73,9 @@ class _Memory:
         return one(frames, Query(self.query_key[some], number(self.now)), insides)
 
 
-def _made(make: Callable) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return make()
-
-
 def _shape(make, ck, cv) -> str | None:
     memory = _Memory(ck, cv)
-    value = memory.read(_made(make).eval()).value
+    value = memory.read(make().eval()).value
     expected = (2, 3, cv, 5, 6)
     if value.shape != expected:
         return f"the readout has the shape {tuple(value.shape)}, expected b o cv h w = {expected}"
@@ -77,7 +85,7 @@ def _shape(make, ck, cv) -> str | None:
 @torch.no_grad()
 def _insides(make, ck, cv) -> str | None:
     memory = _Memory(ck, cv)
-    readout = memory.read(_made(make).eval(), insides=True)
+    readout = memory.read(make().eval(), insides=True)
     if (found := readout.insides) is None:
         return "insides=True gives no insides, and so there is nothing to draw"
     for name, weights, pattern, over in (
@@ -95,7 +103,7 @@ def _insides(make, ck, cv) -> str | None:
 
 @torch.no_grad()
 def _order(make, ck, cv) -> str | None:
-    memory, one = _Memory(ck, cv), _made(make).eval()
+    memory, one = _Memory(ck, cv), make().eval()
     if not _same(memory.read(one).value, memory.read(one, order=(2, 0, 3, 1)).value):
         return "it reads something else when memory frames are given in another order; their numbers say when they were"
     return None
@@ -103,19 +111,16 @@ def _order(make, ck, cv) -> str | None:
 
 @torch.no_grad()
 def _batch(make, ck, cv) -> str | None:
-    memory, one, steps = _Memory(ck, cv, o=1, t=2, h=24, w=25), _made(make).eval(), torch.tensor([1, 3])
+    memory, one, steps = _Memory(ck, cv, o=1, t=2, h=24, w=25), make().eval(), torch.tensor([1, 3])
     whole = memory.read(one, shift=steps).value
     for clip in range(2):
         if not _same(whole[clip], memory.read(one, clip=clip, shift=steps).value[0], 1e-3):
-            return (
-                "a batch is read otherwise than its clips one by one. Frame numbers may be a tensor `b` (use per_clip), "
-                "and a query may be a block of rows (use query_positions)"
-            )
+            return "a batch of large frames is read otherwise than its clips one by one"
     return None
 
 
 def _gradients(make, ck, cv) -> str | None:
-    memory, one = _Memory(ck, cv), _made(make).train()
+    memory, one = _Memory(ck, cv), make().train()
     value = memory.read(one).value
     weights = dict(one.named_parameters())
     if weights and not value.requires_grad:
@@ -131,7 +136,7 @@ def _gradients(make, ck, cv) -> str | None:
 
 @torch.no_grad()
 def _settings(make, ck, cv) -> str | None:
-    one = _made(make).eval()
+    one = make().eval()
     if not callable(getattr(one, "settings", None)):
         return "it has no settings(), the arguments that build it again, which weight files keep"
     try:
@@ -154,24 +159,29 @@ def _settings(make, ck, cv) -> str | None:
 
 
 def _networks(make, ck, cv) -> str | None:
-    if (ck, cv) != (32, 64):
+    if (ck, cv) != TINY:
         return None
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(256, (4, 32, 40, 3), generator=generator, dtype=torch.uint8)
     mask = torch.zeros(32, 40, dtype=torch.uint8)
     mask[4:16, 4:16], mask[16:28, 20:36] = 1, 2
     for kind in (STCN, STM, XMem):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = kind.tiny(make()).eval()
         try:
-            segment(network, frames, {0: mask}, memory_every=1)
+            segment(kind.tiny(make()).eval(), frames, {0: mask}, memory_every=1)
         except Exception as error:
-            return f"in {kind.__name__} it raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            return f"in {kind.__name__} it raises {type(error).__name__}: {_first_line(error)}"
     return None
 
 
-_TESTS = (_shape, _insides, _order, _batch, _gradients, _settings, _networks)
+_TESTS = {  # each with what is being done, for the message where it cannot be done
+    _shape: "made and asked to read",
+    _insides: "asked for its insides",
+    _order: "given memory frames in another order",
+    _batch: "reading a batch of large frames",
+    _gradients: "in training",
+    _settings: "built again from its settings",
+    _networks: "put into a network",
+}
 
 
 def _same(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
