@@ -318,6 +318,62 @@ def test_a_lesson_answers_as_it_is_stored(driver, lab, name):
     lab.stop_kernel(name)
 
 
+def up_to_its_view(path):
+    """A lesson as far as its first view, with nothing stored: what a reader runs for the first time."""
+    notebook = nbformat.read(path, as_version=4)
+    shows = ["application/vnd.jupyter.widget-view+json" in str(cell.get("outputs")) for cell in notebook.cells]
+    notebook.cells = notebook.cells[: shows.index(True) + 1]
+    notebook.metadata.pop("widgets")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+IN_KERNEL = """import gc
+shown = [thing for thing in gc.get_objects() if type(thing).__name__ == "Explorer"][-1]
+def asked():  # what the browser must say: from the whole affinity of the read
+    look = shown._looks[shown.reader]
+    width = look.insides.trajectory.shape[-1]
+    q = shown.query[0] * width + shown.query[1]
+    return [divmod(int(m), width) for m in look.insides.affinity[0, :, :, q].argmax(dim=1)]"""
+
+
+@pytest.mark.parametrize("name", lessons())
+def test_a_lesson_runs_and_its_view_answers(driver, lab, name):
+    """Run from the top in JupyterLab; then pointed at, dragged, moved by keys, and switched to the other reader, with Python following."""
+    live = f"live_{name}"
+    nbformat.write(up_to_its_view(NOTEBOOKS / name), lab.folder / live)
+    lab.show(driver, live)
+    wait(lambda: driver.execute_script("return window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady"), 120)
+    lab.run_all(driver)
+    view = View(driver, seconds=300)
+    ask, close = lab.python(live)
+    try:
+        ask("0", IN_KERNEL)
+        same = lambda: ask("list(shown.query)") == view.state["query"] and ask("shown.reader") == view.state["reader"]
+        right = lambda: [tuple(m) for m in ask("asked()")] == view.matches == [tuple(m) for m in ask("shown.matches")]
+        height, width = ask("shown.about['grid']")
+        places = [(height // 2, width // 3), (height // 3, width // 2), (height // 4, width // 4)]
+        assert wait(same, 20) and right()
+        before = view.picture()
+        view.point(view.place(places[0]))
+        assert view.state["query"] == list(places[0]) and wait(same, 20) and right() and view.picture() != before
+        view.point(*map(view.place, places))
+        assert view.state["query"] == list(places[-1]) and wait(same, 20) and right()
+        view.press(RIGHT, DOWN)
+        assert view.state["query"] == [places[-1][0] + 1, places[-1][1] + 1] and wait(same, 20) and right()
+        readers = ask("shown.about['readers']")
+        if len(readers) > 1:
+            view.press("r")
+            assert view.state["reader"] == readers[1] and wait(same, 20) and right()
+        view.press("m")
+        assert wait(lambda: ask("list(shown.memory_cell)") == view.state["memory_cell"] != [], 20)
+    finally:
+        close()
+    lab.stop_kernel(live)
+
+
 def test_an_untrusted_notebook_shows_the_still(driver, lab):
     lab.show(driver, "untrusted.ipynb")
     picture = "return [...document.querySelectorAll('.jp-OutputArea img')].filter((i) => i.naturalWidth > 500).length"

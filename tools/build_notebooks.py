@@ -18,6 +18,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import jupytext
@@ -203,7 +204,7 @@ def main() -> int:
     trouble = 0
     for source in select(options.names):
         path = target(source)
-        name = path.relative_to(NOTEBOOKS.parent).as_posix()
+        name, started = path.relative_to(NOTEBOOKS.parent).as_posix(), time.monotonic()
         try:
             if not options.check:
                 renew_lines(source)
@@ -215,7 +216,7 @@ def main() -> int:
             continue
         if not options.check:
             write(notebook, path)
-            print(f"{name}: written, {path.stat().st_size / 1000:.0f} kB")
+            print(f"{name}: written, {path.stat().st_size / 1000:.0f} kB, {time.monotonic() - started:.0f} s")
         elif not path.exists() or comparable(nbformat.read(path, as_version=4)) != comparable(notebook):
             trouble += 1
             print(f"{name}: differs from a new run; build it again")
