@@ -69,6 +69,14 @@ class View:
         wait(lambda: driver.execute_script(f"{self.find} return !!root?.dataset.matches"), seconds)
         self.canvas = driver.execute_script(f"{self.find} root.scrollIntoView(); return root.querySelector('canvas')")
 
+    @classmethod
+    def of(cls, driver, find, seconds=60):
+        """Another widget with a canvas, to be pointed at and typed on; `find`: JavaScript for its outermost element."""
+        view = cls.__new__(cls)
+        view.driver, view.find = driver, f"const root = {find}; "
+        view.canvas = wait(lambda: view.run("return root && root.querySelector('canvas')"), seconds)
+        return view
+
     def run(self, code, *arguments):
         return self.driver.execute_script(self.find + code, *arguments)
 
@@ -109,11 +117,11 @@ class View:
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
         from selenium.webdriver.common.actions.pointer_input import PointerInput
 
-        box, found = None, self.box()
-        while box != found:  # a notebook may still be moving
-            box = found
+        boxes = [self.box()]
+        while len(boxes) < 4 or len(set(map(tuple, boxes[-4:]))) > 1:  # a notebook may still be moving
             time.sleep(0.1)
-            found = self.box()
+            boxes.append(self.box())
+        box = boxes[-1]
         pointer = PointerInput("touch" if finger else "mouse", "finger" if finger else "mouse")
         actions = ActionBuilder(self.driver, mouse=pointer, duration=30)
         for number, (x, y) in enumerate(places):

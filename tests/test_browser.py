@@ -374,6 +374,48 @@ def test_a_lesson_runs_and_its_view_answers(driver, lab, name):
     lab.stop_kernel(live)
 
 
+DRAWING = f"""import torch
+from tmrn_edu.data.synthetic import make_clip
+from tmrn_edu.viz.drawing import Drawing
+view = Drawing(make_clip({SEED}, {LEVEL!r}, 2, {SIZE}).frames[0])"""
+
+
+def test_outlines_drawn_in_jupyterlab_are_masks_in_python(driver, lab):
+    """Clicks, a dragged corner and keys on the drawing widget of lesson 09; outlines set from Python are shown."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.cells = [nbformat.v4.new_code_cell(DRAWING), nbformat.v4.new_code_cell("view")]
+    nbformat.write(notebook, lab.folder / "drawing.ipynb")
+    lab.show(driver, "drawing.ipynb")
+    wait(lambda: driver.execute_script("return window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady"), 120)
+    lab.run_all(driver)
+    view = View.of(driver, "document.querySelector('.jp-OutputArea [data-polygons]')", seconds=120)
+    held = lambda: json.loads(view.run("return root.dataset.polygons"))
+    width = view.run("return root.querySelector('canvas').getBoundingClientRect().width")
+    at = lambda x, y: ((x + 0.5) * width / SIZE[1], (y + 0.5) * width / SIZE[1])
+    ask, close = lab.python("drawing.ipynb")
+    try:
+        for place in ((10, 8), (40, 8), (40, 30), (10, 8)):  # closed on its first point
+            view.point(at(*place))
+        ((name, outline),) = wait(held, 20)
+        assert name == 1 and torch.tensor(outline).sub(torch.tensor([[10, 8], [40, 8], [40, 30]])).abs().max() <= 1
+        python = (
+            "[[name, [list(point) for point in outline]] for name, all in view.polygons.items() for outline in all]"
+        )
+        wait(lambda: ask(python) == held(), 20)
+        assert ask("int((view.mask == 1).sum())") == view.run("return JSON.parse(root.dataset.pixels)[1]")
+
+        view.point(at(*outline[2]), at(20, 40))  # a corner dragged
+        wait(lambda: ask(python) == held() != [[1, outline]], 20)
+        view.press("2")
+        wait(lambda: ask("view.object") == 2, 20)
+        ask("0", "view.polygons = {1: [[(4, 4), (20, 4), (20, 20)]]}")
+        assert wait(lambda: held() == [[1, [[4, 4], [20, 4], [20, 20]]]], 20)
+    finally:
+        close()
+    lab.stop_kernel("drawing.ipynb")
+
+
 def test_an_untrusted_notebook_shows_the_still(driver, lab):
     lab.show(driver, "untrusted.ipynb")
     picture = "return [...document.querySelectorAll('.jp-OutputArea img')].filter((i) => i.naturalWidth > 500).length"
