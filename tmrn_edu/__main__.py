@@ -207,13 +207,28 @@ def _add_tour(commands):
 def _add_gallery(commands):
     examples = (
         "  tmrn-edu gallery --out out/gallery\n"
-        "  tmrn-edu gallery --out out/mine --clip hard:7 --clip medium:3 --network stcn-tiny --network tmrn-stcn-tiny"
+        "  tmrn-edu gallery --out out/mine --clip hard:7 --clip medium:3 --network stcn-tiny --network tmrn-stcn-tiny\n"
+        "  tmrn-edu gallery --out out/video --video clip.mp4 --mask first.png --frame 20 --frame 40"
     )
-    does = "write pages to point at pixels in, on several clips and networks, for a course page"
+    does = "write pages to point at pixels in, on several clips and networks or on a video, for a course page"
     add = _command(commands, "gallery", does, examples).add_argument
     add("--out", default="out/gallery", metavar="DIR", help="where index.html and the pages go (%(default)s)")
     clip = "a synthetic clip by level and seed, a page each (with --network; without both: a chosen set of pages)"
     add("--clip", action="append", default=[], type=_clip, metavar="LEVEL:SEED", help=clip)
+    add(
+        "--video",
+        metavar="FILE|DIR",
+        help="a video of your own, in place of clips, with --mask; its first 60 frames, unless --frame is given",
+    )
+    add("--mask", metavar="PNG", help="the mask of the video's frame 0; the first network makes the others from it")
+    add(
+        "--frame",
+        action="append",
+        default=[],
+        type=int,
+        metavar="N",
+        help="a query frame of the video; again for more (four, evenly spaced)",
+    )
     network = "a shipped network or weights of tmrn-edu train to show on the clips; again for more, the first two side by side"
     add("--network", action="append", default=[], metavar="NAME|FILE", help=network)
     add("--overwrite", action="store_true", help="replace pages that DIR already holds")

@@ -27,7 +27,7 @@ from tmrn_edu.segment_video import CUTOUT, MASKS, OVERLAY, read_given_mask, segm
 from tmrn_edu.tables import render
 from tmrn_edu.train import show_progress
 from tmrn_edu.training.run_folder import METRICS, RUN
-from tmrn_edu.weights import is_export, list_networks, load
+from tmrn_edu.weights import DEFAULT_NETWORK, is_export, list_networks, load
 
 
 def run_tour(arguments: Namespace) -> None:
@@ -44,7 +44,14 @@ def run_gallery(arguments: Namespace) -> None:
     from tmrn_edu import gallery  # here: matplotlib, as above
 
     exhibits = gallery.EXHIBITS
-    if arguments.clip or arguments.network:
+    if arguments.video or arguments.mask or arguments.frame:
+        if not (arguments.video and arguments.mask) or arguments.clip:
+            words = ("--video", "--mask", "--frame", "--clip")
+            given = [word for word in words if getattr(arguments, word[2:])]
+            raise InputError(f"{', '.join(given)} given, expected --video and --mask together, and no --clip")
+        networks = arguments.network or ["stcn-mobile", DEFAULT_NETWORK]
+        exhibits = [gallery.of_video(arguments.video, arguments.mask, networks, arguments.frame)]
+    elif arguments.clip or arguments.network:
         if not (arguments.clip and arguments.network):
             given, missing = ("--clip", "--network") if arguments.clip else ("--network", "--clip")
             raise InputError(f"{given} was given without {missing}, expected both, or neither for the chosen pages")

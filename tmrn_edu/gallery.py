@@ -3,8 +3,9 @@
     index.html           what there is, with a picture of each
     NAME.html ...        one clip, a few networks, every pixel of a few frames to be asked
 
-Each page holds its script, its data and its pictures; nothing is loaded, so it works from a file. The clips are synthetic, so the true path
-of every pixel is known; memories hold true masks, so that what is seen is the reading alone. Ours.
+Each page holds its script, its data and its pictures; nothing is loaded, so it works from a file. The clips of `Exhibit` are synthetic, so
+the true path of every pixel is known, and memories hold true masks, so that what is seen is the reading alone. A `VideoExhibit` is a video of
+your own, whose masks a network made from the first. Ours.
 """
 
 import base64
@@ -15,16 +16,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from torch import nn
+import torch
+from einops import rearrange
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tmrn_edu import report
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.data.photos import bundled_photos
 from tmrn_edu.data.synthetic import LEVELS, Clip, make_clip
+from tmrn_edu.data.video import open_video
 from tmrn_edu.errors import InputError
-from tmrn_edu.looking import PARTS, look, without
-from tmrn_edu.segment_video import output_folder
+from tmrn_edu.looking import PARTS, Look, look, without
+from tmrn_edu.segment_video import output_folder, read_given_masks
+from tmrn_edu.segmenter import segment, shrink
 from tmrn_edu.viz.explorer import explorer_html
 from tmrn_edu.viz.explorer_pack import by_frame
 from tmrn_edu.viz.explorer_still import still
@@ -36,11 +41,23 @@ BUDGET = 1_200_000  # bytes of a page's explorer; a page may hold more than a no
 TOP_K = 20
 FRAMES = 8
 QUERIES = (4, 5, 6, 7)  # query frames to scrub through; each is read from all frames before it
+LONGEST = 60  # frames of a video that are looked at, where no query frames are asked for
+SIDE = 480  # rows of its frames, for networks that take any
+READ = 5  # memory frames of a video that a query frame is read from: the first, and the latest others
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows."""
+
+    looks: dict[str, list[Look]]
+    truth: Clip | None  # where the true paths are known
+    about: str  # where the frames and masks come from
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One page."""
+    """One page: a synthetic clip."""
 
     name: str  # of the file
     title: str
@@ -51,6 +68,75 @@ class Exhibit:
     ]  # what the page calls them -> a network's name or file; "NETWORK without PART" switches a part off
     size: tuple[int, int] = (96, 96)  # of the clip, pixels
     photos: bool = False  # textures from photographs: for networks of real video
+
+    def show(self, networks: Mapping[str, nn.Module]) -> Shown:
+        """Every query frame read from all frames before it, with true masks."""
+        level, seed = self.clip
+        clip = make_clip(seed, level, FRAMES, self.size, pictures=bundled_photos() if self.photos else None)
+        ask = lambda network: [look(network, clip.frames, clip.index_masks, query, range(query)) for query in QUERIES]
+        height, width = self.size
+        about = (
+            f"A synthetic clip of {FRAMES} frames of {height} x {width} pixels ({level}, seed {seed}), on which no network was trained. Each query "
+            "frame is read from all frames before it, with their true masks."
+        )
+        return Shown({name: ask(network) for name, network in networks.items()}, clip, about)
+
+
+@dataclass(frozen=True)
+class VideoExhibit:
+    """One page: a video, and the mask of its first frame."""
+
+    name: str
+    title: str
+    words: str
+    video: str | os.PathLike  # file or folder of frames
+    mask: str | os.PathLike  # of frame 0
+    readers: Mapping[str, str]
+    queries: tuple[int, ...] = ()  # none: four, evenly spaced
+
+    def asked(self) -> tuple[int, ...]:
+        """The query frames. Raises InputError for a video or mask that cannot be read, and for frames that the video does not have."""
+        with open_video(self.video) as reader:
+            read_given_masks(reader, {0: self.mask})
+            count = len(reader)
+        if count < 2:
+            raise InputError(f"{self.video} has {count} frame, expected at least 2 to read one from another")
+        last = min(count, LONGEST) - 1
+        queries = self.queries or tuple(sorted({max(1, round(part * last / 4)) for part in (1, 2, 3, 4)}))
+        outside = [query for query in queries if not 1 <= query < count]
+        if outside:
+            raise InputError(
+                f"query frame {outside[0]} was asked for, {self.video} has frames 1 to {count - 1} to read from earlier ones"
+            )
+        return queries
+
+    def show(self, networks: Mapping[str, nn.Module]) -> Shown:
+        """Every query frame read from some frames before it; their masks, the same for all networks, are those that the first network makes."""
+        queries, first = self.asked(), next(iter(networks.values()))
+        side = min(network.short_side or SIDE for network in networks.values())
+        with open_video(self.video) as reader:
+            mask = read_given_masks(reader, {0: self.mask})[0].index
+            frames = torch.stack([_small(frame, side) for _, frame in zip(range(max(queries) + 1), reader)])
+            count = len(reader)
+        given = rearrange(mask, "H W -> 1 1 H W").float()
+        given = torch.nn.functional.interpolate(given, size=tuple(frames.shape[1:3]), mode="nearest-exact")[0, 0]
+        every = first.rules.memory_every
+        masks = segment(first, frames, {0: given.to(torch.uint8)}, keep_probabilities=False).index_masks
+        reads = {query: sorted({0, *range(0, query, every)[1 - READ :]}) for query in queries}
+        ask = lambda network: [look(network, frames, masks, query, memory) for query, memory in reads.items()]
+        height, width = frames.shape[1:3]
+        about = (
+            f"The first {len(frames)} of {count} frames of {Path(self.video).name}, at {height} x {width} pixels. Each query frame is read from "
+            f"frame 0 and the latest of every {every}, at most {READ}. Mask 0 was given, the others were made from it by "
+            f"{next(iter(networks))}: what differs is the reading, not the memory."
+        )
+        return Shown({name: ask(network) for name, network in networks.items()}, None, about)
+
+
+def _small(frame: Tensor, side: int) -> Tensor:
+    """A frame with a short side of at most `side` pixels."""
+    picture = shrink(rearrange(frame, "H W c -> c H W").float() / 255, side)
+    return rearrange(255 * picture, "c H W -> H W c").round().clamp(0, 255).to(torch.uint8)
 
 
 EXHIBITS = (
@@ -99,12 +185,16 @@ EXHIBITS = (
 
 
 def gallery(
-    out: str | os.PathLike, exhibits: Sequence[Exhibit] = EXHIBITS, overwrite: bool = False, progress: bool = False
+    out: str | os.PathLike,
+    exhibits: Sequence[Exhibit | VideoExhibit] = EXHIBITS,
+    overwrite: bool = False,
+    progress: bool = False,
 ) -> list[Path]:
     """Writes the pages and their index into the folder `out`; returns their paths, the index first.
 
     Pages that are there already are replaced only with `overwrite`, all at the end. Raises InputError for no exhibits, two of one name, a
-    network that is not there, a part that it does not have, networks whose grids differ, and a folder that cannot be written. Source: ours.
+    network that is not there, a part that it does not have, networks whose grids differ, a video or mask that cannot be read, and a folder
+    that cannot be written. Source: ours.
     """
     names = [exhibit.name for exhibit in exhibits]
     if not names or len(set(names)) < len(names):
@@ -112,6 +202,9 @@ def gallery(
     network = cache(_network)
     for source in dict.fromkeys(source for exhibit in exhibits for source in exhibit.readers.values()):
         network(source)  # a wrong name is known before any work
+    for exhibit in exhibits:
+        if isinstance(exhibit, VideoExhibit):
+            exhibit.asked()  # so are a wrong video, mask or frame
     pictures = {}
     with output_folder(out, (INDEX, *(f"{name}.html" for name in names)), overwrite) as folder:
         for exhibit in tqdm(exhibits, desc="gallery", unit="page", disable=not progress):
@@ -134,32 +227,36 @@ def custom(clips: Sequence[tuple[str, int]], networks: Sequence[str]) -> list[Ex
     ]
 
 
-def page(exhibit: Exhibit, network=None) -> tuple[str, bytes]:
+def of_video(
+    video: str | os.PathLike, mask: str | os.PathLike, networks: Sequence[str], queries: Sequence[int] = ()
+) -> VideoExhibit:
+    """The page of one video, with all `networks` on it."""
+    stem = Path(video).resolve().stem
+    stem = "video" if stem == Path(INDEX).stem else stem
+    words = "Point at an object, at what looks like it, and at the background."
+    queries = tuple(sorted(set(queries)))
+    return VideoExhibit(stem, stem, words, video, mask, {_short(name): name for name in networks}, queries)
+
+
+def page(exhibit: Exhibit | VideoExhibit, network=None) -> tuple[str, bytes]:
     """The page as text, and a picture of it. `network`: source -> network, by default `load` and `without`."""
     network = network or _network
-    level, seed = exhibit.clip
-    pictures = bundled_photos() if exhibit.photos else None
-    clip = make_clip(seed, level, FRAMES, exhibit.size, pictures=pictures)
-    looks = {name: _looks(network(source), clip) for name, source in exhibit.readers.items()}
-    first = list(by_frame(looks).values())[-1]
-    pixel = choose_pixel(first, clip)
-    height, width = exhibit.size
+    shown = exhibit.show({name: network(source) for name, source in exhibit.readers.items()})
+    first = list(by_frame(shown.looks).values())[-1]
+    pixel = choose_pixel(first, shown.truth)
     made = ", ".join(f"`{name}` is {source}" for name, source in exhibit.readers.items())
+    chosen = (
+        "The first pixel was chosen because the readers differ there: it shows how, not how often."
+        if len(first) > 1
+        else ""
+    )
     parts = [
         report.paragraph(exhibit.words),
-        explorer_html(looks, pixel, TOP_K, clip, BUDGET),
-        report.paragraph(
-            f"A synthetic clip of {FRAMES} frames of {height} x {width} pixels ({level}, seed {seed}), on which no network was trained. Each query "
-            f"frame is read from all frames before it, with their true masks. The first pixel was chosen because the readers differ there: it "
-            f"shows how, not how often. Networks: {made}. Made by `tmrn-edu gallery`."
-        ),
+        explorer_html(shown.looks, pixel, TOP_K, shown.truth, BUDGET),
+        report.paragraph(f"{shown.about} {chosen} Networks: {made}. Made by `tmrn-edu gallery`."),
         '<p><a href="index.html">All pages</a></p>',
     ]
-    return report.page(exhibit.title, parts), still(first, pixel, clip)
-
-
-def _looks(network: nn.Module, clip: Clip) -> list:
-    return [look(network, clip.frames, clip.index_masks, query, range(query)) for query in QUERIES]
+    return report.page(exhibit.title, parts), still(first, pixel, shown.truth)
 
 
 def _network(source: str) -> nn.Module:
@@ -172,7 +269,7 @@ def _short(name: str) -> str:
     return name if not name.endswith(".safetensors") else Path(name).stem
 
 
-def _index(exhibits: Sequence[Exhibit], pictures: Mapping[str, bytes]) -> str:
+def _index(exhibits: Sequence[Exhibit | VideoExhibit], pictures: Mapping[str, bytes]) -> str:
     parts = [
         report.paragraph(
             "Point at a pixel of a frame, and see where a network looks for it in its memory: in each earlier frame, by which "

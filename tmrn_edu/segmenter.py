@@ -31,7 +31,7 @@ from tmrn_edu.memory.working import MemoryFrame, WorkingMemory
 from tmrn_edu.weights import DEFAULT_NETWORK, load
 
 
-def _shrink(picture: Float[Tensor, "3 H W"], short_side: int | None) -> Tensor:
+def shrink(picture: Float[Tensor, "3 H W"], short_side: int | None) -> Tensor:
     """Shrinks a frame so that its short side has `short_side` pixels; smaller frames, and None or 0, stay as they are."""
     height, width = picture.shape[-2:]
     if not short_side or min(height, width) <= short_side:
@@ -144,7 +144,7 @@ class Segmenter:
             raise InputError(f"frame {self.index + 1} is {size}, the frames before it were {self.size} (height, width)")
         given = None if index_mask is None else check_index_mask(index_mask, size, self.index + 1)
         self.index, self.size = self.index + 1, size
-        small = rearrange(_shrink(picture.to(self.device), self.short_side), "c H W -> 1 c H W")
+        small = rearrange(shrink(picture.to(self.device), self.short_side), "c H W -> 1 c H W")
         with reduced_precision(small, self.precision):
             labels = self._segment(small, given)
         return self._answer(unpad(labels, pad_frames(self.network, small)[1]), size, given)
