@@ -136,6 +136,25 @@ def test_links_to_the_package_name_the_lines_of_today(path, tool):
     assert tool.with_lines(text) == text
 
 
+PAGES = [FOLDER / "README.md", FOLDER.parent / "README.md", FOLDER.parent / "CONTRIBUTING.md"]
+PAGES += sorted((FOLDER.parent / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    "path", [*LESSONS, *ANSWERS, *PAGES], ids=lambda path: path.relative_to(FOLDER.parent).as_posix()
+)
+def test_links_lead_somewhere(path):
+    """Relative ones, to files and folders of this repository."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = re.sub(r"``.*?``|^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # examples of links are none
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    there = [link for link in links if link and "://" not in link]
+    assert [link for link in there if not (path.parent / link).exists()] == []
+
+
 def test_links_are_renewed_by_name(tool, tmp_path):
     (tmp_path / "tmrn_edu").mkdir()
     (tmp_path / "tmrn_edu" / "a.py").write_text("EPS = 1\n\n\nclass A:\n    def b(self): ...\n\n\ndef c(): ...\n")
