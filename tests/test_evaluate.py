@@ -180,7 +180,8 @@ def test_a_segmenter_sees_each_frame_once_and_the_first_mask_only(root):
 def test_a_network_and_its_masks_as_results(root, tmp_path):
     network, out = STCN.tiny(), tmp_path / "masks"
     evaluation = run("davis2017", root, network=network, memory_every=2, device="cpu", short_side=16, masks_out=out)
-    assert evaluation.method == "STCN" and evaluation.frames_per_second > 0
+    assert evaluation.method == "STCN with SpaceTimeReader" and evaluation.frames_per_second > 0
+    assert json.loads((out / "run.json").read_text())["made_by"]["network"] == "STCN"
     assert 0 <= evaluation.score.JF <= 1
     assert torch.equal(read_mask(out / "pair" / "00000.png").index, torch.from_numpy(TRUTH["pair"][0]))
     again = run("davis2017", root, results=out)
@@ -534,7 +535,8 @@ def test_command_line(tmp_path, capsys, monkeypatch):
 
 
 def test_unknown_data_set(root, results):
-    refuses("'davis2018' is unknown, there are davis2016, davis2017", "davis2018", root, results=results)
+    message = "'davis2018' is unknown, there are davis2016, davis2017, youtubevos2018, youtubevos2019, folder"
+    refuses(message, "davis2018", root, results=results)
 
 
 def test_one_method(root, results):

@@ -293,6 +293,24 @@ def test_check_refuses_what_it_does_not_know(tmp_path):
         check(root)
 
 
+def test_lists_of_ones_own_are_reported(tmp_path):
+    """Where there is neither train nor val; training goes on asking for train."""
+    root = write_davis(tmp_path / "DAVIS")
+    (root / "ImageSets/2017/val.txt").unlink()
+    write_list(root, "2016/mine.txt", ["pair"])
+    write_list(root, "2017/yours.txt", ["single"])
+    write_list(root, "2017/test-dev.txt", ["nothing"])
+    for folder in (root, tmp_path):
+        report = check(folder)
+        found = [(one.name, one.videos, one.repeat) for one in report.sets]
+        assert report.ok and found == [("DAVIS 2016 mine", 1, 1), ("DAVIS 2017 yours", 1, 1)]
+    assert "listed in ImageSets/2016/mine.txt, frames in 480p (not for training, which reads" in check(root).text()
+    assert "tmrn-edu evaluate takes it as --split mine)\n" in check(root).text()
+    refuses("has no list ImageSets/2017/train.txt; it has ImageSets/2016/mine.txt, ImageSets/2017/test-dev.txt", root)
+    (root / MASKS / "pair/00002.png").unlink()
+    assert [flaw.reason for flaw in check(root).flaws] == ["has no mask"]
+
+
 def test_a_split_is_found_by_its_list(tmp_path):
     root = tmp_path / "DAVIS"
     write_sequence(root, "bear", index_masks(3, 1))

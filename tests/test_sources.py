@@ -32,7 +32,7 @@ def test_words_make_videos_from_those_beside_them(davis):
     data, _, words = make_data(recipe(), ["look-alikes:5", davis, "pasted:8", "synthetic:2", "textured:3"])
     assert (
         words
-        == "DAVIS 2017 train: 4 video, synthetic: 2 video, look-alikes: 5 video, pasted: 8 video, textured: 3 video"
+        == "DAVIS 2017 train: 4 videos, synthetic: 2 videos, look-alikes: 5 videos, pasted: 8 videos, textured: 3 videos"
     )
     _, _, copies, pasted, textured = data.sets
     assert sources_of(pasted) == {"pair", "single", "third", "fourth"} >= sources_of(copies)
@@ -74,7 +74,7 @@ def test_sets_of_different_steps_make_their_own(davis, tmp_path):
 
 def test_stills_leave_pasted_videos_out(davis):
     data, _, words = make_data(recipe(STILLS), [davis, "pasted:5", "look-alikes:5", "textured:2"])
-    assert words == "DAVIS 2017 train: 4 video, textured: 2 video" and len(data.sets[1].videos[0]) == 4
+    assert words == "DAVIS 2017 train: 4 videos, textured: 2 videos" and len(data.sets[1].videos[0]) == 4
 
 
 def refuses(message, roots, of=None):

@@ -3,7 +3,8 @@
 Masks come from a network run here, from masks somebody made earlier, or from any object with a `step`; the scoring is
 `tmrn_edu.metrics` in all three cases. The first mask of every object is given. DAVIS: the objects are those of the first frame's mask, the
 first and the last frame do not count (Pont-Tuset et al., arXiv:1704.00675, section 3). YouTube-VOS: objects enter when their
-first mask does, and count in all annotated frames after it (youtube-vos.org; that the last frame counts is our reading).
+first mask does, and count in all annotated frames after it (youtube-vos.org; that the last frame counts is our reading). A folder of one's
+own videos: objects enter as in YouTube-VOS, the first frame of each and the last one do not count, as in DAVIS (`metrics.score`).
 """
 
 import os
@@ -29,7 +30,7 @@ from tmrn_edu.masks import index_to_object_masks
 from tmrn_edu.metrics import Score, combine, score
 from tmrn_edu.predictions import NewPredictions, Video, check_predictions, fingerprint, read_predictions
 from tmrn_edu.segmenter import Segmenter, StepResult
-from tmrn_edu.splits import open_split
+from tmrn_edu.splits import FOLDER, open_split
 from tmrn_edu.submission import check_name, required_of, unpack, write_zip
 from tmrn_edu.weights import load
 
@@ -79,7 +80,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a method on a split of a data set, or make what its server scores.
 
-    dataset, root, split, sequences: as in `open_split`.
+    dataset, root, split, sequences: as in `open_split`; "folder" is for videos of your own.
 
     The method is exactly one of
         network     a name for `tmrn_edu.load`, or a network; run by a `Segmenter` with device, memory_every, short_side, precision
@@ -94,11 +95,12 @@ def evaluate(
     are the seen ones (else `TRAINING_CATEGORIES`). progress: a bar on stderr.
 
     Only the objects' first masks are given, and only these objects count: labels that the truth of DAVIS has later on are background
-    here, as for the official evaluation. Frames per second are all frames from the first mask on, over the time from a frame in memory to its
+    here, as for the official evaluation; those of a "folder" enter late with a mask of their own.
+    Frames per second are all frames from the first mask on, over the time from a frame in memory to its
     index mask on the CPU, the first frame included: STCN:eval_davis.py and XMem:eval.py count so. Everything is checked before the first frame
     is read or scored.
 
-    Raises InputError naming both sides: not one method; an option the method has no use for; whatever `open_split` finds; a
+    Raises InputError naming both sides: not one method; an option the method or the data set has no use for; whatever `open_split` finds; a
     sequence, a frame or a size of `results` that does not fit the data set, ids it does not have; a split of first masks alone where neither
     masks_out nor submission is given; a masks_out that holds masks of something else.
     Source: Pont-Tuset et al. 2017; davis2017-evaluation; youtube-vos.org.
@@ -111,6 +113,10 @@ def evaluate(
     )
     if train_meta is not None and not dataset.startswith("youtubevos"):
         raise InputError(f"train_meta is for YouTube-VOS, which has unseen categories; the data set is {dataset}")
+    if submission is not None and dataset == FOLDER:
+        raise InputError(
+            f"submission {submission} is for the servers of DAVIS and YouTube-VOS; the data set is {FOLDER}"
+        )
     opened = open_split(dataset, root, split, sequences, progress)
     _check_truth(root, opened, masks_out or submission or results is not None and Path(results).is_file())
     seen = None if train_meta is None else read_categories(train_meta)
@@ -210,7 +216,10 @@ def _method(network, segmenter, settings):
     runs = Segmenter(model, **{name: value for name, value in settings.items() if value is not None})
     made_by = {"network": type(model).__name__, "weights": fingerprint(model)} | asdict(runs.rules)
     made_by |= {"short_side": runs.short_side, "precision": runs.precision, "device": runs.device.type}
-    return network if isinstance(network, str) else type(model).__name__, runs.reset, made_by
+    name = network if isinstance(network, str) else type(model).__name__
+    if name is not network and hasattr(model, "reader"):
+        name += f" with {type(model.reader).__name__}"
+    return name, runs.reset, made_by
 
 
 def _folder_beside(file):
@@ -266,7 +275,7 @@ def _score(video: Video, prediction, truth) -> Score | None:
 
     YouTube-VOS: an object counts in the frames asked for after that of its given mask, whether or not that one is asked for too.
     """
-    if isinstance(video, Sequence):
+    if not isinstance(video, ValidVideo):
         return score(prediction, truth, workers=CORES)
     per_label, per_object = {}, {}
     for label in video.object_ids:
@@ -283,8 +292,8 @@ def _score(video: Video, prediction, truth) -> Score | None:
 
 
 def _seen(videos, whole, categories):
-    """{"video/id": whether training has its category}; None for DAVIS, without scores, and where an object has no category."""
-    if whole is None or isinstance(videos[0], Sequence):
+    """{"video/id": whether training has its category}; None but for YouTube-VOS, without scores, and where an object has no category."""
+    if whole is None or not isinstance(videos[0], ValidVideo):
         return None
     of = {f"{video.name}/{label}": category for video in videos for label, category in video.categories.items()}
     return {key: of[key] in categories for key in whole.per_object} if whole.per_object.keys() <= of.keys() else None

@@ -19,10 +19,10 @@ from tmrn_edu.metrics import Score
 class Evaluation:
     """The scores of one method on one split."""
 
-    dataset: str  # "davis2016", "davis2017", "youtubevos2018" or "youtubevos2019"
-    split: str  # "val"
-    list_file: str  # which list named the sequences
-    method: str  # the network's name, or the folder of results
+    dataset: str  # "davis2016", "davis2017", "youtubevos2018", "youtubevos2019" or "folder"
+    split: str  # "val"; the folder's name where the data set is a folder of one's own videos
+    list_file: str  # which list named the sequences; of a folder the names of its sets
+    method: str  # the network's name, or what it is and its reader's class ("STCN with SpaceTimeReader"), or the folder of results
     score: (
         Score | None
     )  # averages over all objects of all sequences; per_object by "sequence/id". None where a server keeps the truth

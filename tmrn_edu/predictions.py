@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from tmrn_edu.data.davis import Sequence, image_size
 from tmrn_edu.data.files import atomic_path, reason
 from tmrn_edu.data.masks_io import read_mask, write_mask
+from tmrn_edu.data.own_videos import OwnVideo
 from tmrn_edu.data.youtube_vos_valid import ValidVideo
 from tmrn_edu.errors import InputError
 from tmrn_edu.submission import NOTE
 
 PARTIAL = ".partial-"  # what the folders of sequences in the making begin with
-Video = Sequence | ValidVideo
+Video = Sequence | ValidVideo | OwnVideo
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def read_predictions(
     for name in video.required.values():
         file = folder / video.name / name
         index_mask = read_mask(file, empty_ok=True).index
-        if isinstance(video, Sequence) and video.merge_objects:
+        if not isinstance(video, ValidVideo) and video.merge_objects:
             index_mask = (index_mask != 0).to(torch.uint8)
         unknown = sorted(set(index_mask.unique().tolist()) - known)
         if unknown:

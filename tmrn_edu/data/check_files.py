@@ -78,12 +78,13 @@ def check(root: str | Path, full: bool = False, progress: bool = False) -> Repor
     """Looks at every file of the data sets in a folder, and reports; nothing is changed.
 
     Without `full` both ends of each file are read, as `find_sets` does, and the first mask of each video is decoded for its objects.
-    With `full` every frame and mask is decoded, stills too. Of DAVIS the lists train and val are looked at. progress: bars.
+    With `full` every frame and mask is decoded, stills too. Of DAVIS the lists train and val are looked at, where there is
+    neither the other ones. progress: bars.
 
     Raises InputError where no data set is found; files that cannot be used are in the report, all of them.
     """
     start = time.perf_counter()
-    listings = list_sets(root, SPLITS)
+    listings = list_sets(root, SPLITS, others=True)
     paths = [path for one in listings for listed in one.videos for path in listed.frames + listed.masks]
     probes = probe_all(paths, progress=progress)
     sets, flaws = [], []

@@ -8,7 +8,7 @@ frames in a folder 480p, which copies of other sizes keep by name. Its list is I
 from dataclasses import replace
 from pathlib import Path
 
-from tmrn_edu.data.davis import Sequence, list_file, read_list
+from tmrn_edu.data.davis import FIRST_MASKS_ONLY, Sequence, list_file, read_list
 from tmrn_edu.data.listing import Flaw, Listed, Listing, few, pair_up
 from tmrn_edu.data.masks_io import read_mask
 from tmrn_edu.data.pictures import JPEG, PNG, pictures_in
@@ -23,19 +23,19 @@ CLOSED = {"JPEGImages", "Annotations", "ImageSets", "__MACOSX"}  # nothing to lo
 DAVIS_REPEAT = 5  # visits in an epoch: STCN:train.py, XMem:train.py
 
 
-def list_sets(root: str | Path, splits: tuple[str, ...] = ("train",)) -> list[Listing]:
+def list_sets(root: str | Path, splits: tuple[str, ...] = ("train",), others: bool = False) -> list[Listing]:
     """Every data set below `root`, as listed by its files; no file is opened yet.
 
-    splits: the DAVIS lists that are wanted. Where both are there, DAVIS 2017 stands for DAVIS 2016, whose sequences it holds, and
-    train_480p of YouTube-VOS for train. Raises InputError saying what was looked for and what is there.
+    splits: the DAVIS lists that are wanted. others: where a DAVIS folder has none of these, the lists that it has (`other_lists`), which
+    training does not read; their `layout` says so. Where both are there, a list of DAVIS 2017 stands for that of DAVIS 2016, whose
+    sequences it holds, and train_480p of YouTube-VOS for train. Raises InputError saying what was looked for and what is there.
     """
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder, expected one that holds a data set or several")
     if is_davis(root):  # alone, its missing list is the user's mistake, and said
-        found = [list_davis(root, split) for split in splits if _year(root, split)]
-        return found or [list_davis(root, splits[0])]
-    found = _walk(root, DEPTH, splits, [0])
+        return _lists_of_davis(root, splits, others) or [list_davis(root, splits[0])]
+    found = _walk(root, DEPTH, lambda folder: _lists_of_davis(folder, splits, others), [0])
     if not found:
         names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
         raise InputError(
@@ -43,9 +43,8 @@ def list_sets(root: str | Path, splits: tuple[str, ...] = ("train",)) -> list[Li
             f"{' or '.join(splits)}, JPEGImages, Annotations), YouTube-VOS (JPEGImages, Annotations), stills (x.jpg with "
             f"x.png, or folders such as images and masks); it holds {few(names)}"
         )
-    if any(one.name.startswith("DAVIS 2017") for one in found):
-        found = [one for one in found if not one.name.startswith("DAVIS 2016")]
-    return _distinct_names(found)
+    newer = {one.name.replace("DAVIS 2017", "DAVIS 2016") for one in found if one.name.startswith("DAVIS 2017")}
+    return _distinct_names([one for one in found if one.name not in newer])
 
 
 def is_davis(folder: Path) -> bool:
@@ -58,7 +57,7 @@ def list_davis(root: Path, split: str) -> Listing:
 
     Raises InputError where the list or the folder of frames is missing.
     """
-    year = _year(root, split) or 2017
+    year = davis_year(root, split) or 2017
     resolution = next((name for name in RESOLUTIONS if (root / "JPEGImages" / name).is_dir()), None)
     if resolution is None:
         there = sorted(path.name for path in (root / "JPEGImages").iterdir())
@@ -90,13 +89,29 @@ def list_davis(root: Path, split: str) -> Listing:
     )
 
 
-def _year(root, split):
-    """2017 or 2016, whichever list is there; None where neither is."""
+def davis_year(root: Path, split: str) -> int | None:
+    """2017 or 2016, whichever list of this name is there; None where neither is."""
     if (root / "ImageSets" / "2017" / f"{split}.txt").is_file():
         return 2017
     return (
         2016 if any((root / "ImageSets" / name / f"{split}.txt").is_file() for name in ("2016", *RESOLUTIONS)) else None
     )
+
+
+def other_lists(root: Path) -> list[str]:
+    """Names of the lists of a DAVIS folder, but for those whose masks a server keeps."""
+    found = {path.stem for path in root.glob("ImageSets/*/*.txt")} - set(FIRST_MASKS_ONLY)
+    return sorted(name for name in found if davis_year(root, name))
+
+
+def _lists_of_davis(root, splits, others):
+    """The wanted lists that are there, or else the other ones."""
+    wanted = [list_davis(root, split) for split in splits if davis_year(root, split)]
+    if wanted or not others:
+        return wanted
+    note = "not for training, which reads a list called train; tmrn-edu evaluate takes it as --split"
+    own = [(name, list_davis(root, name)) for name in other_lists(root)]
+    return [replace(one, layout=f"{one.layout} ({note} {name})", repeat=1) for name, one in own]
 
 
 def _open_davis(listed, size):
@@ -108,14 +123,15 @@ def _open_merged(listed, size):
     return Sequence(listed.name, listed.frames, listed.masks, size, (1,), merge_objects=True)
 
 
-def _walk(folder, depth, splits, visited):
+def _walk(folder, depth, lists_of_davis, visited):
+    """The listings below a folder; `lists_of_davis` gives those of a DAVIS folder."""
     visited[0] += 1
     if visited[0] > MOST_FOLDERS:
         raise InputError(
             f"more than {MOST_FOLDERS:,} folders to look into, last {folder}: name the folder of the data itself"
         )
     if is_davis(folder):
-        return [list_davis(folder, split) for split in splits if _year(folder, split)]
+        return lists_of_davis(folder)
     if is_youtube_vos(folder):
         return [list_youtube_vos(folder)]
     flat = list_flat(folder)
@@ -133,7 +149,7 @@ def _walk(folder, depth, splits, visited):
     for path in below:
         if path in used or (path.name.startswith(NOT_FOR_TRAINING) and is_youtube_vos(path)):
             continue
-        deeper += _walk(path, depth - 1, splits, visited)
+        deeper += _walk(path, depth - 1, lists_of_davis, visited)
     # Folders of pairs, side by side, that are not data sets known by name: classes of one.
     classes = [one for one in deeper if one.kind == "stills" and one.root.parent == folder]
     if len(classes) == len(deeper) > 1 and not found and not any(PUBLISHED.match(one.name) for one in classes):
