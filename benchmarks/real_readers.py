@@ -9,7 +9,8 @@ all videos. With --folds every network is a set of files, one a fold, and every 
 memory frame is given its true mask, where the object is in sight; J of the frames between. Differences are paired over videos; intervals hold
 95 % of 10,000 bootstrap draws of whole source videos. One object a video. A network is a name of a shipped one, a file, or NAME=FILE; with
 @READER behind it, it reads with
-another memory reader, at that reader's first weights ("stcn-mobile@chained": training-free).
+another memory reader, at that reader's first weights ("stcn-mobile@chained": training-free; FILE.py:CLASS is one of your own). Files that were
+trained with a reader of your own: --reader FILE.py:CLASS.
 """
 
 import argparse
@@ -30,8 +31,9 @@ from tmrn_edu.errors import InputError  # noqa: E402
 from tmrn_edu.evaluate_clips import score_video  # noqa: E402
 from tmrn_edu.train import show_progress  # noqa: E402
 from tmrn_edu.training.held_out import split_sets  # noqa: E402
+from tmrn_edu.training.own_reader import own_class  # noqa: E402
 from tmrn_edu.training.start import put_reader  # noqa: E402
-from tmrn_edu.weights import load  # noqa: E402
+from tmrn_edu.weights import load, read  # noqa: E402
 
 MEASURES = ("J", "J, true memories")
 
@@ -45,10 +47,10 @@ def split_name(text: str) -> tuple[str, str]:
     return Path(file).stem + at + reader, text
 
 
-def open_network(text: str):
-    """ "FILE" or "FILE@READER"."""
+def open_network(text: str, own: type | None = None):
+    """ "FILE" or "FILE@READER"; `own`: the class of a reader of somebody's own, for files that name it."""
     file, _, reader = text.partition("@")
-    network = load(file)
+    network = load(file, own if own is not None and own.__name__ == read(file).reader else None)
     if reader:
         put_reader(network, reader)
     return network.eval()
@@ -71,6 +73,7 @@ def collect(options, sets) -> dict[str, dict[str, dict[str, list]]]:
     if strange := [name for name in options.videos or () if name not in known]:
         raise InputError(f"no video is called {', '.join(strange)}; there are {', '.join(known)}")
     found: dict = {kind: {} for kind in ("plain", "look-alikes")}
+    own = own_class(options.reader) if options.reader else None
     folds = range(options.folds) if options.fold is None else [options.fold]
     for fold in folds if options.folds else [0]:
         _, held = split_sets(sets, options.held_out, options.folds, fold)
@@ -80,7 +83,7 @@ def collect(options, sets) -> dict[str, dict[str, dict[str, list]]]:
         work += [("look-alikes", v, c) for v in videos for c in with_copies(v, options.copies, options.frames)]
         for text in options.networks:
             name, file = split_name(text)
-            network = open_network(file.format(fold=fold))
+            network = open_network(file.format(fold=fold), own)
             for kind, source, video in tqdm(work, desc=f"{name} {fold}", disable=not show_progress()):
                 row = found[kind].setdefault(name, {"source": [], "video": [], **{m: [] for m in MEASURES}})
                 row["source"].append(source.name), row["video"].append(video.name)
@@ -118,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, nargs="+", help="folders, as of tmrn-edu train")
     parser.add_argument("--networks", required=True, nargs="+", metavar="NAME=FILE")
+    parser.add_argument("--reader", metavar="FILE.py:CLASS", help="a reader of your own that some of the networks have")
     parser.add_argument("--videos", nargs="+", help="only these")
     parser.add_argument("--held-out", type=int, default=0)
     parser.add_argument("--folds", type=int, default=0)
@@ -127,8 +131,11 @@ def main() -> None:
     parser.add_argument("--per-video", action="store_true", help="also J of every video")
     parser.add_argument("--json", type=Path, help="write the means of every network, for tools/ship_network.py")
     options = parser.parse_args()
-    sets = [one for root in options.data for one in find_sets(root) if one.kind == "video"]
-    found = collect(options, sets)
+    try:
+        sets = [one for root in options.data for one in find_sets(root) if one.kind == "video"]
+        found = collect(options, sets)
+    except InputError as error:
+        parser.exit(2, f"real_readers.py: {' '.join(str(error).split())}\n")
     print(tables(found, options.per_video))
     if options.json:
         means = {

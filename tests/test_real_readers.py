@@ -21,7 +21,7 @@ def benchmark():
 
 
 def options(**given):
-    usual = {"held_out": 0, "folds": 0, "fold": None, "videos": None, "copies": 1, "frames": 7}
+    usual = {"held_out": 0, "folds": 0, "fold": None, "videos": None, "copies": 1, "frames": 7, "reader": None}
     return argparse.Namespace(**usual | given)
 
 

@@ -121,7 +121,9 @@ def test_what_a_run_writes(tmp_path, clips):
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, clips, reader):
     whole = weights_of(train(recipe(reader), tmp_path / "whole", progress=False, data=clips))
     out = tmp_path / "parts"
-    with pytest.raises(KeyboardInterrupt, match="stopped before step 3; continue with --resume from .*parts"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"stopped before step 3; continue with --resume \(resume=True in Python\) from .*parts"
+    ):
         train(recipe(reader), out, progress=False, data=Stopping(clips, 3))
     torch.manual_seed(99)  # another process has another history
     parts = weights_of(train(recipe(reader), out, resume=True, progress=False, data=clips))
@@ -242,9 +244,7 @@ def test_resuming_another_run(tmp_path, clips):
         InputError, match="holds a run of small with steps 1, lr 0.002, asked for is small with steps 4, lr 1.0"
     ):
         train(recipe(lr=1.0), tmp_path, resume=True, progress=False, data=clips)
-    with pytest.raises(
-        InputError, match="holds a run of small with the same settings, asked for is other with the same settings"
-    ):
+    with pytest.raises(InputError, match="holds a run of small, asked for is other$"):
         train(recipe(name="other", steps=1), tmp_path, resume=True, progress=False, data=clips)
 
 
@@ -327,7 +327,9 @@ class Secretive(Plain):
 
 def test_a_reader_of_ones_own_is_trained_and_loaded(tmp_path, clips):
     path = train(recipe(Plain), tmp_path / "run", progress=False, data=clips)
-    with pytest.raises(InputError, match=r"with Plain; .*load\(file, reader=...\)"):
+    with pytest.raises(
+        InputError, match=r"reads with Plain, this library has .*load\(file, reader=Plain\), or --reader"
+    ):
         load(path)
     network = load(path, reader=Plain())
     assert isinstance(network.reader, Plain) and all(p.isfinite().all() for p in network.parameters())

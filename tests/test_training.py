@@ -294,7 +294,7 @@ def test_score_is_that_of_segment():
 def test_data_by_name(tmp_path):
     recipe = find_recipe("stcn_video_small")
     data, held, words = make_data(recipe.with_settings(held_out=1), ["synthetic:5"])
-    assert data.objects == 2 and words.startswith("synthetic: 4 video; held out: synthetic")
+    assert data.objects == 2 and words.startswith("synthetic: 4 videos; held out: synthetic")
     with pytest.raises(InputError, match="stcn-tiny is trained on its own synthetic clips, data here was given"):
         make_data(find_recipe("stcn_tiny"), ["here"])
     with pytest.raises(InputError, match="stcn-static is trained on stills: expected --data ROOT"):
@@ -304,7 +304,7 @@ def test_data_by_name(tmp_path):
     root = write_davis(tmp_path / "DAVIS")
     write_list(root, "2017/train.txt", ["pair", "single"])
     data, _, words = make_data(recipe, [root, "synthetic:3"])
-    assert "2 video" in words and "synthetic: 3 video" in words
+    assert "2 videos" in words and "synthetic: 3 videos" in words
     clip = data.sample(0, 0, 2, 3, 1)
     assert clip.frames.shape == (3, 3, 96, 96) and clip.objects == 2
     (tmp_path / "names.txt").write_text("single\n")
@@ -369,7 +369,7 @@ def test_a_course_hands_weights_over_and_scores(tmp_path, monkeypatch):
     assert run_recipe(find_recipe("tmrn_stcn_small"), out, resume=True, progress=False) == path
     settings = json.loads((path.parent / "run.json").read_text())["settings"]
     assert {name: settings[name] for name in options} == options
-    with pytest.raises(InputError, match="holds a run on synthetic: 2 video; held out: .* now the data is"):
+    with pytest.raises(InputError, match="holds a run on synthetic: 2 videos; held out: .* now the data is"):
         run_recipe(
             find_recipe("tmrn_stcn_static_small"), out / "1-tmrn-stcn-static-small", ["synthetic:4"], resume=True
         )
@@ -385,7 +385,8 @@ def test_a_course_that_is_stopped_says_where_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tmrn_edu.courses.train", stopped)
     with pytest.raises(
-        Stopped, match=r"stopped before step 7; continue with --resume from .*run \(in stcn-static-small\)"
+        Stopped,
+        match=r"stopped before step 7; continue with --resume \(resume=True in Python\) from .*run \(in stcn-static-small\)",
     ) as stop:
         run_recipe(find_recipe("stcn_small"), tmp_path / "run", ["synthetic:2"])
     assert stop.value.status == 143
@@ -418,7 +419,7 @@ def test_trunks_learn_at_a_rate_of_their_own():
     frozen = make_optimiser(network, replace(settings, trunk_lr=0.0))
     assert len(frozen.param_groups) == 1 and not any(p.requires_grad for p in network.key_encoder.parameters())
     assert all(p.requires_grad for p in network.decoder.parameters())
-    alike = make_optimiser(network, replace(settings, trunk_lr=1.0))  # the network that was frozen before
+    alike = make_optimiser(STCN.mobile(), replace(settings, trunk_lr=1.0))
     assert len(alike.param_groups) == 1 and all(p.requires_grad for p in alike.param_groups[0]["params"])
     with pytest.raises(InputError, match=r"trunk_lr is 0.1 and STCN \(tiny\) has no trunk; expected trunk_lr 1"):
         make_optimiser(STCN.tiny(), settings)

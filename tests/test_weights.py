@@ -103,7 +103,7 @@ def test_a_network_of_a_later_version(tmp_path):
         "reader": json.dumps(["SpaceTimeReader", {}]),
     }
     save_file({"x": torch.zeros(2)}, path, metadata)
-    with pytest.raises(InputError, match="holds XYZ tiny with SpaceTimeReader; this version knows .*'STCN', 'tiny'"):
+    with pytest.raises(InputError, match="holds XYZ tiny with SpaceTimeReader; this version knows .*STCN tiny, "):
         load(path)
     reader = json.dumps(["SpaceTimeReader", {"similarity": "cosine", "top_k": None}])
     save_file({"x": torch.zeros(2)}, path, metadata | {"network": json.dumps(["STCN", "tiny"]), "reader": reader})

@@ -12,6 +12,7 @@ from tmrn_edu.errors import InputError
 
 NETWORK = "tmrn-stcn-tracking-mobile"  # `weights.DEFAULT_NETWORK`, without importing torch
 OFFICIAL = "stm, stcn, xmem or gsfm with --weights"
+OWN_READER = "class of the weights' memory reader, where it is one of yours and not of this library"
 WEIGHTS = "weights that tmrn-edu train wrote (with --network: they must fit it), or a file released by the authors of that network"
 EPILOG = "TMRN_PROGRESS=0 in the environment silences progress bars."
 BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
@@ -83,6 +84,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _add_data(commands)
     _add_compare(commands)
     _add_figure(commands)
+    _add_grade(commands)
     _add_networks(commands)
     if argv and argv[0] in commands.choices:
         _check_options(commands.choices[argv[0]], argv[1:])
@@ -91,6 +93,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         commands.choices["evaluate"].error(
             "--weights are given without --network, expected --network stm, stcn ... with it"
         )
+    if arguments.command == "evaluate" and arguments.reader and not arguments.network:
+        commands.choices["evaluate"].error("--reader is given without --network, expected --network FILE with it")
     if arguments.command == "segment" and not (arguments.mask or arguments.polygon or arguments.draw):
         commands.choices["segment"].error(
             'one of these is required: --mask PNG, --polygon "ID:x,y x,y x,y" (--draw PAGE.html helps to draw one)'
@@ -281,6 +285,7 @@ def _add_segment(commands):
     add("--cutout", nargs="?", const=True, default=False, type=_ids, metavar="ID,ID", help=cutouts)
     add("--network", metavar="NAME", help=f"a shipped network, see tmrn-edu networks ({NETWORK}), or {OFFICIAL}")
     add("--weights", metavar="FILE", help=WEIGHTS)
+    add("--reader", metavar="FILE.py:CLASS", help=OWN_READER)
     add("--out", default="out/segment", metavar="DIR", help="folder for the results (%(default)s)")
     add("--overwrite", action="store_true", help="replace results that DIR already holds")
     _add_rules(add)
@@ -299,28 +304,36 @@ def _add_evaluate(commands):
     examples = (
         f"  tmrn-edu evaluate --dataset davis2017 --data DAVIS --network {NETWORK} --json scores.json\n"
         "  tmrn-edu evaluate --dataset davis2016 --data DAVIS --results out/masks --sequences bear,camel\n"
+        "  tmrn-edu evaluate --dataset folder --data VIDEOS --held-out 3 --network runs/mine/network.safetensors\n"
         "  tmrn-edu evaluate --dataset davis2017 --data DAVIS --split test-dev --network NAME --masks-out out/dev --submission dev.zip\n"
         "  tmrn-edu evaluate --dataset youtubevos2019 --data YouTube --network NAME --masks-out out/yv --resume --submission yv.zip"
     )
     epilog = f"docs/evaluation.md says how every benchmark is laid out, scored and submitted.\n{EPILOG}"
-    does = "score a network, or masks made earlier, on DAVIS or YouTube-VOS, or zip them for the server"
+    does = "score a network, or masks made earlier, on DAVIS, YouTube-VOS or videos of your own, or zip them for the server"
     command = _command(commands, "evaluate", does, examples, epilog)
     add = command.add_argument
-    datasets = "davis2016 (objects merged), davis2017, youtubevos2018 or youtubevos2019"
+    datasets = "davis2016 (objects merged), davis2017, youtubevos2018, youtubevos2019, or folder: videos of your own"
     add("--dataset", required=True, metavar="NAME", help=datasets)
     root = (
-        "DAVIS: folder with ImageSets, JPEGImages and Annotations; YouTube-VOS: folder with valid, and valid_all_frames"
+        "DAVIS: folder with ImageSets, JPEGImages and Annotations; YouTube-VOS: folder with valid, and valid_all_frames; "
+        "folder: JPEGImages/NAME and Annotations/NAME, or what else tmrn-edu data check knows"
     )
     add("--data", required=True, metavar="ROOT", help=root)
     split = "DAVIS: name of a list in ImageSets (val), YouTube-VOS: name of a folder (valid)"
     add("--split", metavar="S", help=split)
-    add("--sequences", metavar="A,B", help="only these sequences")
+    some = command.add_mutually_exclusive_group().add_argument
+    some("--sequences", metavar="A,B", help="only these sequences")
+    kept = "folder: only the N videos that tmrn-edu train --held-out=N keeps from training on this folder"
+    some("--held-out", type=_whole(1), metavar="N", help=kept)
+    some("--folds", type=_whole(2), metavar="K", help="folder: the same for tmrn-edu train --folds=K --fold=k")
+    add("--fold", type=_whole(0), metavar="k", help="which of the --folds, from 0 on (0)")
     method = command.add_mutually_exclusive_group(required=True).add_argument
     method(
         "--network", metavar="NAME|FILE", help=f"a shipped network, weights that tmrn-edu train wrote, or {OFFICIAL}"
     )
     method("--results", metavar="DIR|ZIP", help="masks made earlier: DIR/SEQUENCE/00000.png ..., or a submission's zip")
     add("--weights", metavar="FILE", help=WEIGHTS)
+    add("--reader", metavar="FILE.py:CLASS", help=OWN_READER)
     add("--masks-out", metavar="DIR", help="also write the network's masks, to be used as --results")
     add("--resume", action="store_true", help="go on with the run in --masks-out DIR after its last complete sequence")
     add("--submission", metavar="FILE.zip", help="also zip the masks for the server, when they fit its rules")
@@ -354,7 +367,10 @@ def _add_train(commands, argv):
     add("--resume", action="store_true", help="continue the run that is in DIR")
     first = "first weights: a shipped network's name, a file of a run or of the authors, imagenet, imagenet:FOLDER, or none (what the recipe says)"
     add("--init", metavar="FILE", help=first)
-    reader = "put another reader into the network: space-time, paper, warm, chained; trajectory is warm, which begins as a space-time read"
+    reader = (
+        "put another reader into the network: space-time, paper, warm, chained, tracking; trajectory is warm, which begins as a "
+        "space-time read; or a class of yours, as FILE.py:CLASS"
+    )
     add("--reader", metavar="NAME", help=reader)
     _add_device(add)
     add("--devices", type=_whole(1), default=1, metavar="N", help="processes on this machine, one a GPU (%(default)s)")
@@ -474,6 +490,22 @@ def _box(text: str) -> tuple[int, tuple[int, ...]]:
     if not (len(numbers) == 4 and all(part.isdecimal() for part in (frame, *numbers))):
         raise argparse.ArgumentTypeError(f"{text!r} given, expected FRAME=y,x,height,width such as 20=40,60,80,100")
     return int(frame), tuple(map(int, numbers))
+
+
+def _add_grade(commands):
+    examples = "  tmrn-edu grade copies/ --csv marks.csv\n  tmrn-edu grade anna.ipynb ben.ipynb --timeout 5"
+    epilog = (
+        "Nothing of a notebook runs but the cell of each exercise, with the imports, functions and classes that it names; then the\n"
+        "checker of this package tries the function. Marks: passed, not yet, empty, does not parse, raises, timed out, missing (at\n"
+        "least half of the copies of the same lesson have this exercise).\n\n"
+        "These are self-checks, no exams: answers are in the repository, and can be copied. And the code of a notebook runs as you,\n"
+        f"in no sandbox: grade only copies that you would open and run yourself.\n\n{EPILOG}"
+    )
+    does = "say which exercises are done in copies of a lesson, without running the lessons"
+    add = _command(commands, "grade", does, examples, epilog).add_argument
+    add("notebooks", nargs="+", metavar="NOTEBOOK|FOLDER", help="notebooks, or folders: all *.ipynb below them")
+    add("--csv", metavar="FILE.csv", help="also write a line for each notebook and exercise")
+    add("--timeout", type=_whole(1), default=20, metavar="SECONDS", help="longest time for an exercise (%(default)s)")
 
 
 def _add_networks(commands):

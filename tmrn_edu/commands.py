@@ -17,6 +17,7 @@ from tmrn_edu.data.check_files import check
 from tmrn_edu.data.download import get
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.data.polygons import parse_polygon
+from tmrn_edu.data.sets import find_sets
 from tmrn_edu.data.video import open_video
 from tmrn_edu.data.video_writer import CONTAINERS
 from tmrn_edu.errors import InputError
@@ -24,10 +25,13 @@ from tmrn_edu.evaluate import evaluate, write_json
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official
 from tmrn_edu.runs import read_attributes, read_run
 from tmrn_edu.segment_video import CUTOUT, MASKS, OVERLAY, read_given_mask, segment_video
+from tmrn_edu.splits import FOLDER
 from tmrn_edu.tables import render
 from tmrn_edu.train import show_progress
+from tmrn_edu.training.held_out import split_sets
+from tmrn_edu.training.own_reader import own_class
 from tmrn_edu.training.run_folder import METRICS, RUN
-from tmrn_edu.weights import DEFAULT_NETWORK, is_export, list_networks, load
+from tmrn_edu.weights import DEFAULT_NETWORK, is_export, list_networks, load, read
 
 
 def run_tour(arguments: Namespace) -> None:
@@ -68,7 +72,7 @@ def run_segment(arguments: Namespace) -> None:
         return
     device = find_device(arguments.device)
     done = segment_video(
-        find_network(arguments.network, arguments.weights),
+        find_network(arguments.network, arguments.weights, arguments.reader),
         arguments.video,
         masks_by_frame(arguments.mask),
         arguments.out,
@@ -101,9 +105,11 @@ def run_evaluate(arguments: Namespace) -> None:
     if arguments.json and Path(arguments.json).is_dir():
         raise InputError(f"cannot write {arguments.json}: it is a folder, expected the name of a file")
     sequences = arguments.sequences and [name for name in arguments.sequences.split(",") if name]
+    if arguments.held_out or arguments.folds or arguments.fold is not None:
+        sequences = held_out_names(arguments)
     network = arguments.network
-    if network in OFFICIAL_NETWORKS or arguments.weights:
-        network = find_network(network, arguments.weights)
+    if network in OFFICIAL_NETWORKS or arguments.weights or arguments.reader:
+        network = find_network(network, arguments.weights, arguments.reader)
     try:
         done = evaluate(
             arguments.dataset,
@@ -134,6 +140,19 @@ def run_evaluate(arguments: Namespace) -> None:
     for path in (arguments.json, arguments.submission):
         if path:
             print(path)
+
+
+def held_out_names(arguments: Namespace) -> list[str]:
+    """The videos of a folder that `tmrn-edu train` keeps from training with the same --held-out, or --folds and --fold."""
+    words = {"--held-out": arguments.held_out, "--folds": arguments.folds, "--fold": arguments.fold}
+    given = " ".join(f"{word} {number}" for word, number in words.items() if number is not None)
+    if arguments.dataset != FOLDER:
+        raise InputError(f"{given} is for --dataset {FOLDER}; the data set is {arguments.dataset}")
+    if arguments.fold is not None and arguments.folds is None:
+        raise InputError(f"{given} is given, expected --fold with --folds")
+    sets = find_sets(arguments.data, progress=show_progress())
+    _, kept = split_sets(sets, arguments.held_out or 0, arguments.folds or 0, arguments.fold or 0)
+    return [video.name for videos in kept.values() for video in videos]
 
 
 def run_train(arguments: Namespace) -> None:
@@ -224,6 +243,19 @@ def run_figure(arguments: Namespace) -> None:
     print(arguments.out)
 
 
+def run_grade(arguments: Namespace) -> None:
+    """`tmrn-edu grade`"""
+    from tmrn_edu.check import grading  # here: matplotlib, as above
+
+    if arguments.csv and (Path(arguments.csv).suffix.lower() != ".csv" or Path(arguments.csv).is_dir()):
+        raise InputError(f"cannot write {arguments.csv}: expected the name of a file that ends in .csv")
+    marks = grading.grade(arguments.notebooks, arguments.timeout, progress=show_progress())
+    print(grading.table(marks))
+    if arguments.csv:
+        grading.write_csv(arguments.csv, marks)
+        print(f"\n{arguments.csv}")
+
+
 def by_first(pairs: list[tuple]) -> dict:
     """[(a, 1), (b, 2), (a, 3)] -> {a: [1, 3], b: [2]}"""
     found = {}
@@ -259,24 +291,30 @@ def find_device(name: str) -> torch.device:
         raise InputError(f"device {name!r} cannot be used ({reason}); this machine has {', '.join(there)}") from error
 
 
-def find_network(name: str | None, weights: str | None) -> nn.Module:
+def find_network(name: str | None, weights: str | None, reader: str | None = None) -> nn.Module:
     """The network that was asked for: shipped, from a weight file, or a file released by the authors of `name`.
 
-    With name and weight file, InputError unless the weights are of that network.
+    `reader`: FILE.py:CLASS, the class of the reader in a weight file. With name and weight file, InputError unless the weights are of that network.
     """
+    own = None if reader is None else own_class(reader)
     if name in OFFICIAL_NETWORKS:
         if weights is None:
             raise InputError(
                 f"{name} has no shipped weights, expected --weights FILE (docs/official_weights.md says where from)"
             )
         if not is_export(weights):
+            if own is not None:
+                raise InputError(f"{weights} is no file of tmrn-edu train, which --reader {reader} is for")
             return load_official(name, weights)
-        found, wanted = load(weights), OFFICIAL_NETWORKS[name]  # what `export` wrote of such a network, or of another
+        found, wanted = (
+            load(weights, own),
+            OFFICIAL_NETWORKS[name],
+        )  # what `export` wrote of such a network, or of another
         if type(found) is not wanted:
             raise InputError(f"{weights} holds {type(found).__name__} ({found.preset}), {name} is {wanted.__name__}")
         return found
     if weights is None:
-        return load(name)
+        return load(name, own)
     if not Path(weights).is_file():
         raise InputError(f"no weight file at {weights}: expected a .safetensors file that tmrn-edu train wrote")
     if Path(weights).suffix in (".pth", ".pt"):
@@ -284,11 +322,9 @@ def find_network(name: str | None, weights: str | None) -> nn.Module:
         raise InputError(
             f"{weights} is no .safetensors file; files released by authors go with --network {official}, this is {name}"
         )
-    found = load(weights)
+    found = load(weights, own)
     if name is not None:
-        sides = [
-            (type(n).__name__, n.preset, type(n.reader).__name__, n.reader.settings()) for n in (found, load(name))
-        ]
+        sides = [(f.kind, f.preset, f.reader, f.reader_settings) for f in map(read, (weights, name))]
         if sides[0] != sides[1]:
             holds, wanted = (f"{kind} {preset} with {reader} {settings}" for kind, preset, reader, settings in sides)
             raise InputError(f"{weights} holds {holds}, {name} is {wanted}")

@@ -22,8 +22,7 @@ from tmrn_edu.training.held_out import score_videos
 from tmrn_edu.training.run_folder import NETWORK, RUN
 from tmrn_edu.training.settings import Course, Recipe, TrainSettings
 from tmrn_edu.training.sources import make_data
-from tmrn_edu.training.start import put_reader
-from tmrn_edu.weights import load
+from tmrn_edu.training.start import find_reader, start_from
 
 RUNS = Path("runs")  # where runs go that were given no folder
 SCORES = "scores.json"
@@ -55,19 +54,21 @@ def find_recipe(name: str) -> Recipe | Course:
 
 
 def with_reader(recipe: Recipe | Course, reader: str | None) -> Recipe | Course:
-    """The same with another memory reader, see `training.start.put_reader`; None: with its own."""
+    """The same with another memory reader, see `training.start.find_reader`; None: with its own."""
     if reader is None:
         return recipe
+    short = reader.rpartition(":")[2]  # of FILE.py:CLASS the class: the file may lie elsewhere when a run goes on
     if isinstance(recipe, Course):
         stages = tuple(with_reader(stage, reader) for stage in recipe.stages)
-        return replace(recipe, name=f"{recipe.name} ({reader} reader)", stages=stages)
+        return replace(recipe, name=f"{recipe.name} ({short} reader)", stages=stages)
+    make = find_reader(reader)
 
     def build(seed: int) -> nn.Module:
         network = recipe.build(seed)
-        put_reader(network, reader)
+        network.reader = make(network)
         return network
 
-    return replace(recipe, name=f"{recipe.name} ({reader} reader)", build=build)
+    return replace(recipe, name=f"{recipe.name} ({short} reader)", build=build)
 
 
 def first_weights(recipe: Recipe, init: str | os.PathLike | None) -> str:
@@ -112,13 +113,12 @@ def run_recipe(
     if init is not None and begun.get("init") is not None and not _same(init, begun["init"]):
         raise InputError(f"{out} holds a run that started from {begun['init']}, now it is to start from {init}")
     init, reader, subset = init or begun.get("init"), reader or begun.get("reader"), subset or begun.get("subset")
+    built = with_reader(recipe, reader)  # before data is looked at: a reader that is not there is known at once
     data, held_out, words = make_data(recipe, roots, subset, progress=bool(engine.get("progress")))
     init = first_weights(recipe, init)
     about = {"data": words, "roots": [str(root) for root in roots], "init": init, "reader": reader}
     about |= {"subset": None if subset is None else str(subset), "options": begun.get("options", {}) | options}
-    return train(
-        with_reader(recipe, reader), out, resume, data=data, init=init, held_out=held_out, about=about, **engine
-    )
+    return train(built, out, resume, data=data, init=init, held_out=held_out, about=about, **engine)
 
 
 def _run_course(course: Course, out: Path, roots, init, reader, subset, resume: bool, options, **engine) -> Path:
@@ -138,8 +138,14 @@ def _run_course(course: Course, out: Path, roots, init, reader, subset, resume: 
         roots, reader, subset, init = first["roots"], first["reader"], first["subset"], path
         options = first["options"]  # those given when it was begun hold for the next stage too
     if is_first_process():
-        _, held_out, _ = make_data(course.stages[-1].with_settings(**first["settings"]), roots, subset)
-        scores = score_network(load(path), held_out)
+        last = with_reader(course.stages[-1].with_settings(**first["settings"]), reader)
+        _, held_out, _ = make_data(last, roots, subset)
+        with torch.random.fork_rng(devices=[]):
+            network = last.build(
+                last.settings.seed
+            )  # with the recipe's own reader, which may be one that no file can build
+        start_from(network, path)
+        scores = score_network(network.eval(), held_out)
         with atomic_path(out / SCORES) as temporary:
             temporary.write_text(json.dumps(scores, indent=1) + "\n")
     return path

@@ -37,7 +37,7 @@ from tmrn_edu.training.settings import Course, Recipe, TrainSettings, setting
 from tmrn_edu.training.start import start_from
 from tmrn_edu.training.stopping import Stopped, StopRequest
 from tmrn_edu.viz.overlays import clip_picture
-from tmrn_edu.weights import describe, export
+from tmrn_edu.weights import export, reader_of
 
 __all__ = [
     "ClipObjective", "Course", "Recipe", "Stage", "Stopped", "TrainSettings", "clip_loss", "clip_objective", "curriculum",
@@ -47,12 +47,17 @@ __all__ = [
 BAD_BATCH = "bad_batch_{step}.pt"
 
 
+def show_progress() -> bool:
+    """Whether progress bars are wanted: not when TMRN_PROGRESS=0."""
+    return os.environ.get("TMRN_PROGRESS", "1") != "0"
+
+
 def train(
     recipe: Recipe,
     out: str | Path,
     resume: bool = False,
     device: str | torch.device = "cpu",
-    progress: bool = True,
+    progress: bool | None = None,
     data=None,
     devices: int = 1,
     nodes: int = 1,
@@ -67,19 +72,21 @@ def train(
     run. `data`: a set of training clips (`data.clips.SyntheticClips`, `data.video_clips.VideoClips`), the recipe's own synthetic clips if None.
     `devices`, `nodes`: processes on this machine, and machines; each takes its share of every batch. `init`: first weights, see
     `training.start.start_from`. `held_out`: videos by set, to be scored every `score_every` steps. `about`: what else `run.json` should say.
+    `progress`: None is as `show_progress` says.
 
     Raises InputError when `out` already holds another run, or nothing to resume; before anything is written, InputError for
     settings that do not go together, weights that do not fit, and for a reader that a weight file could not describe; FloatingPointError when the
     loss is no finite number; Stopped, a KeyboardInterrupt, when it was asked to stop. Source: ours.
     """
     settings = recipe.settings
+    progress = show_progress() if progress is None else progress
     torch.set_flush_denormal(True)
     data = SyntheticClips(settings.clips, size=(settings.size, settings.size), seed=0) if data is None else data
     check_settings(settings, data, devices * nodes)
     fabric = make_fabric(device, devices, nodes, settings.precision)
     with torch.random.fork_rng(devices=[]):
-        network, folder = recipe.build(settings.seed), RunFolder(out, recipe)
-        describe(network)
+        network = recipe.build(settings.seed)
+        folder = RunFolder(out, recipe, reader_of(network))
         about = dict(about or {})
         if not (resume and folder.has_checkpoint):
             about["start"] = start_from(network, "none" if init is None else init, recipe.grows)
@@ -326,8 +333,3 @@ def make_fabric(device: str | torch.device, devices: int = 1, nodes: int = 1, pr
     if many:
         fabric.launch()
     return fabric
-
-
-def show_progress() -> bool:
-    """Whether progress bars are wanted: not when TMRN_PROGRESS=0."""
-    return os.environ.get("TMRN_PROGRESS", "1") != "0"

@@ -7,6 +7,8 @@ Beside every shipped `weights/NAME.safetensors` lies `weights/NAME.json`: comman
 import difflib
 import json
 import os
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -45,22 +47,59 @@ class NetworkInfo:
     scores: dict  # as recorded when it was trained
 
 
+@dataclass(frozen=True)
+class WeightFile:
+    """What a weight file holds, before anything is built from it."""
+
+    path: Path
+    kind: str  # class of its network
+    preset: str
+    settings: dict  # of the network
+    reader: str  # class of its reader
+    reader_settings: dict
+    state: dict[str, torch.Tensor]  # float32
+
+
 def describe(network: nn.Module, about: dict | None = None) -> dict[str, str]:
     """The metadata of a weight file: which network, preset and reader, with which settings.
 
-    Raises InputError for a reader without `settings()`, the arguments that build it again, as plain data. Source: ours.
+    Raises InputError for a reader without `settings()`, the arguments that build it again, and for settings that are no plain data. Source: ours.
     """
     reader = type(network.reader).__name__
     if not callable(getattr(network.reader, "settings", None)):
         raise InputError(
             f"{reader} has no settings(), expected one that returns its arguments as plain data: weight files keep them"
         )
+    try:
+        described = json.dumps([reader, network.reader.settings()])
+    except TypeError as error:
+        raise InputError(
+            f"settings() of {reader} holds what JSON cannot ({error}), expected numbers, words and lists"
+        ) from None
     return {
         "format": "tmrn_edu",
         "network": json.dumps([type(network).__name__, network.preset, network.settings()]),
-        "reader": json.dumps([reader, network.reader.settings()]),
+        "reader": described,
         "about": json.dumps(about or {}),
     }
+
+
+def reader_of(network: nn.Module) -> tuple[str, dict]:
+    """A network's reader as weight files name it: its class, and its settings. Source: ours."""
+    kind, settings = json.loads(describe(network)["reader"])
+    return kind, settings
+
+
+def unlike(there: Sequence, here: Sequence) -> tuple[str, str] | None:
+    """Two readers, each as the name of its class and its settings, in words that say how they differ; None where they do not.
+
+    Settings that only `here` has count as alike: what is there may be of an earlier version. Source: ours.
+    """
+    if there[0] != here[0]:
+        return there[0], here[0]
+    names = [name for name, value in there[1].items() if here[1].get(name, "missing") != value]
+    words = lambda settings: ", ".join(f"{name} {settings.get(name, 'missing')}" for name in names)
+    return (f"{there[0]} with {words(there[1])}", f"{here[0]} with {words(here[1])}") if names else None
 
 
 def export(
@@ -85,13 +124,10 @@ def export(
         temporary.chmod(0o644)  # safetensors writes for the owner alone
 
 
-def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
-    """A network by the name of a shipped one (`list_networks`) or from a file that `export` wrote; in eval mode, on the CPU.
+def read(name: str | os.PathLike) -> WeightFile:
+    """What the file of a shipped network (`list_networks`), or one that `export` wrote, holds; nothing is built.
 
-    `reader`: put in place of the file's. One of the file's own kind gets the file's weights (that is how a reader of yours, which this library
-    cannot build, is loaded); one of another kind keeps its own, such as `TrajectoryReader.warm(...)` in a trained baseline. Raises InputError
-    for an unknown name (naming those there are), a missing, truncated or foreign file, and weights that do not fit, listing them.
-    Source: ours.
+    Raises InputError for an unknown name (naming those there are), and for a missing, truncated or foreign file. Source: ours.
     """
     path, names = Path(name), [info.name for info in list_networks()]
     if str(name) in names:  # also when a run's folder of that name lies here
@@ -104,28 +140,72 @@ def load(name: str | os.PathLike, reader: nn.Module | None = None) -> nn.Module:
         )
     state, metadata = _read(path)
     kind, preset, *rest = json.loads(metadata["network"])  # files of version 0.1 have no settings
-    network_settings = rest[0] if rest else {}
-    kind_of_reader, settings = json.loads(metadata["reader"])
-    if (kind, preset) not in NETWORKS or (reader is None and kind_of_reader not in READERS):
+    return WeightFile(path, kind, preset, rest[0] if rest else {}, *json.loads(metadata["reader"]), state)
+
+
+def load(name: str | os.PathLike, reader: nn.Module | type[nn.Module] | None = None) -> nn.Module:
+    """A network by the name of a shipped one (`list_networks`) or from a file that `export` wrote; in eval mode, on the CPU.
+
+    `reader`: a class of yours by the name of the file's, which is built from the file's settings; or a reader in place of the file's. One of the
+    file's own kind gets the file's weights, and must have its settings; one of another kind keeps its own, such as `TrajectoryReader.warm(...)`
+    in a trained baseline, with a warning where the file's reader has weights, which are left out. To read with other settings, change the reader
+    of the network that was loaded. Raises InputError as `read`, for a reader that this library does not have and was not given, settings that
+    differ, and weights that do not fit, listing them. Source: ours.
+    """
+    file = read(name)
+    if (file.kind, file.preset) not in NETWORKS:
+        known = ", ".join(" ".join(network) for network in sorted(NETWORKS))
+        raise InputError(f"{file.path} holds {file.kind} {file.preset} with {file.reader}; this version knows {known}")
+    if reader is None and file.reader not in READERS:
         raise InputError(
-            f"{path} holds {kind} {preset} with {kind_of_reader}; this version knows {sorted(NETWORKS)} and {sorted(READERS)}; "
-            "give a reader of your own as load(file, reader=...)"
+            f"{file.path} reads with {file.reader}, this library has {' and '.join(READERS)}; a reader of your own is given by its class: "
+            f"load(file, reader={file.reader}), or --reader FILE.py:{file.reader} on the command line"
         )
-    if reader is None and not hasattr(similarity, settings["similarity"]):
-        raise InputError(
-            f"{path} reads by similarity {settings['similarity']!r}, which memory.similarity does not have"
-        )
+    reader = READERS[file.reader] if reader is None else reader
     with torch.random.fork_rng(
         devices=[]
     ):  # building draws initial weights; the caller's random numbers stay as they are
-        if reader is None:
-            reader = READERS[kind_of_reader](**settings | {"similarity": getattr(similarity, settings["similarity"])})
-        network = NETWORKS[kind, preset](reader, **network_settings)
-    if type(network.reader).__name__ != kind_of_reader:  # the file's reader is left out
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("reader.")}
-        state |= {f"reader.{name}": tensor for name, tensor in network.reader.state_dict().items()}
-    fit(network, state, path)
+        made = _build_reader(file, reader) if isinstance(reader, type) else reader
+        network = NETWORKS[file.kind, file.preset](made, **file.settings)
+    state, kind = file.state, type(network.reader).__name__
+    if kind != file.reader:  # the file's reader is left out
+        left_out = [entry for entry in state if entry.startswith("reader.")]
+        if left_out:
+            warnings.warn(
+                f"{file.path}: the weights of its {file.reader} ({', '.join(some(left_out, 4))}) are left out, the {kind} given keeps its own",
+                stacklevel=2,
+            )
+        state = {entry: tensor for entry, tensor in state.items() if entry not in left_out}
+        state |= {f"reader.{entry}": tensor for entry, tensor in network.reader.state_dict().items()}
+    elif made is reader and (sides := unlike((file.reader, file.reader_settings), reader_of(network))):
+        raise InputError(
+            f"{file.path} has the reader {sides[0]}, the one given is {sides[1]}; expected the same, or the class, reader={kind}, "
+            "which is built from the file's settings"
+        )
+    fit(network, state, file.path)
     return network.eval()
+
+
+def _build_reader(file: WeightFile, kind: type[nn.Module]) -> nn.Module:
+    """A reader of that class with the file's settings."""
+    settings = dict(file.reader_settings)
+    if kind.__name__ != file.reader:
+        raise InputError(
+            f"{file.path} reads with {file.reader}, the class given is {kind.__name__}; expected {file.reader}, or a reader that was made, "
+            f"{kind.__name__}(...), which keeps its own weights"
+        )
+    if isinstance(settings.get("similarity"), str):
+        if not hasattr(similarity, settings["similarity"]):
+            raise InputError(
+                f"{file.path} reads by similarity {settings['similarity']!r}, which memory.similarity does not have"
+            )
+        settings["similarity"] = getattr(similarity, settings["similarity"])
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise InputError(
+            f"{file.path} has the reader {file.reader} with {file.reader_settings}, the class given does not take these: {error}"
+        ) from None
 
 
 def fit(network: nn.Module, state: dict[str, torch.Tensor], origin: object) -> None:

@@ -115,28 +115,33 @@ def label_loss(
 def make_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     """Adam (weight decay joins the gradient, as in STCN) or AdamW (it does not, as in XMem), over all weights of a network.
 
-    Trunks that can begin with ImageNet weights are a group of their own, which learns `trunk_lr` times as fast as the rest; at 0 they take no
-    gradients at all (in STM, STCN and XMem the value encoder's ResNet, which sees masks, is one of them). Raises InputError for a network
-    without. `set_learning_rate` keeps the two apart.
+    Trunks that can begin with ImageNet weights learn `trunk_lr` times as fast as the rest, the reader's weights `reader_lr` times, each a group of
+    their own where that is not 1; at 0 they take no gradients at all (in STM, STCN and XMem the value encoder's ResNet, which sees masks, is one of
+    the trunks). `set_learning_rate` keeps groups apart. Weights that take no gradients (`requires_grad=False`, as the network was built) stay as
+    they are. Raises InputError for a share of a part that the network does not have, and where no weight is left to learn.
     """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
-    groups = [{"params": list(network.parameters()), "share": 1.0}]
-    for weight in network.parameters():
-        weight.requires_grad_(True)
-    if settings.trunk_lr != 1:
-        slow = {id(weight) for trunk in find_trunks(network).values() for weight in trunk.parameters()}
-        of_trunks = [weight for weight in network.parameters() if id(weight) in slow]
-        rest = [weight for weight in network.parameters() if id(weight) not in slow]
-        if not of_trunks:
+    shares = {"rest": 1.0, "trunk": settings.trunk_lr, "reader": settings.reader_lr}
+    part_of = {id(weight): "trunk" for trunk in find_trunks(network).values() for weight in trunk.parameters()}
+    part_of |= {id(weight): "reader" for weight in network.reader.parameters()}
+    lacks = {"trunk": "no trunk", "reader": f"a {type(network.reader).__name__} without weights"}
+    for part, what in lacks.items():
+        if shares[part] != 1 and part not in part_of.values():
             raise InputError(
-                f"trunk_lr is {settings.trunk_lr} and {type(network).__name__} ({network.preset}) has no trunk; expected trunk_lr 1"
+                f"{part}_lr is {shares[part]} and {type(network).__name__} ({network.preset}) has {what}; expected {part}_lr 1"
             )
-        groups = [{"params": rest, "share": 1.0}]
-        if settings.trunk_lr:
-            groups.append({"params": of_trunks, "share": settings.trunk_lr})
-        for weight in of_trunks:
-            weight.requires_grad_(settings.trunk_lr > 0)
-    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    groups = {part: [] for part in shares}
+    for weight in network.parameters():
+        part = part_of.get(id(weight), "rest")
+        groups["rest" if shares[part] == 1 else part].append(weight)
+        if shares[part] == 0:
+            weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise InputError(
+            f"no weight of {type(network).__name__} ({network.preset}) takes gradients, expected at least one"
+        )
+    learning = [{"params": own, "share": shares[part]} for part, own in groups.items() if own and shares[part]]
+    return kind(learning, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:

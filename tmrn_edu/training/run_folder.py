@@ -1,6 +1,6 @@
 """A run's folder: what is in it, and that a file in it is whole at any moment.
 
-    run.json              the recipe as run, data, versions, git commit, command
+    run.json              the recipe as run, reader, data, versions, git commit, command
     metrics.csv           one line for `log_every` steps
     checkpoint.pt         weights, optimiser, step: what a run continues from
     events.out.tfevents.* the same numbers and pictures for TensorBoard, one file a checkpoint
@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from PIL import Image
 from tmrn_edu.data.files import atomic_path
 from tmrn_edu.errors import InputError
 from tmrn_edu.training.settings import DEFAULTS, FREE, Recipe
+from tmrn_edu.weights import unlike
 
 SECONDS = 10  # between two writings of metrics.csv, at least
 CHECKPOINT, RUN, METRICS, NETWORK, SAMPLES = (
@@ -44,10 +46,13 @@ CHECKPOINT, RUN, METRICS, NETWORK, SAMPLES = (
 
 
 class RunFolder:
-    """One run's folder. `rows`: the lines of metrics.csv so far; `seconds`: training time so far, earlier parts of the run included."""
+    """One run's folder. `rows`: the lines of metrics.csv so far; `seconds`: training time so far, earlier parts of the run included.
 
-    def __init__(self, out: str | os.PathLike, recipe: Recipe):
-        self.out, self.recipe = Path(out), recipe
+    `reader`: that of the recipe's network as it was built, see `weights.reader_of`.
+    """
+
+    def __init__(self, out: str | os.PathLike, recipe: Recipe, reader: tuple[str, Mapping]):
+        self.out, self.recipe, self.reader = Path(out), recipe, reader
         self.rows: list[dict] = []
         self.seconds = 0.0
         self._written = 0  # rows that TensorBoard has
@@ -59,14 +64,16 @@ class RunFolder:
     def begin(self, about: Mapping) -> None:
         """A new run. Raises InputError where one has been begun already."""
         if any((self.out / name).exists() for name in (CHECKPOINT, NETWORK, RUN)):
-            raise InputError(f"{self.out} already holds a run; choose another folder, or continue it with --resume")
+            raise InputError(
+                f"{self.out} already holds a run; choose another folder, or continue it with --resume (resume=True in Python)"
+            )
         self._write_json({**self._identity(), "about": dict(about)})
 
     def resume(self, about: Mapping) -> Mapping | None:
         """The state of the last checkpoint, None where the run ended before its first.
 
-        Raises InputError where there is no run, or one with other settings, naming those that differ. Settings that change only what is
-        recorded may differ (`settings.FREE`).
+        Raises InputError where there is no run, or one with other settings, data or reader, naming those that differ. Settings that change only
+        what is recorded may differ (`settings.FREE`).
         """
         path = self.out / RUN
         if not path.exists():
@@ -77,14 +84,13 @@ class RunFolder:
         )  # a run of an earlier version had as its only value what is the default now
         names = [k for k, v in asked["settings"].items() if k not in FREE and found["settings"].get(k) != v]
         if found["recipe"] != asked["recipe"] or names:
-            there, wanted = (
-                f"{run['recipe']} with "
-                + (", ".join(f"{k} {run['settings'].get(k)}" for k in names) or "the same settings")
-                for run in (found, asked)
-            )
+            words = lambda run: ", ".join(f"{k} {run['settings'].get(k)}" for k in names)
+            there, wanted = (run["recipe"] + (f" with {words(run)}" if names else "") for run in (found, asked))
             raise InputError(f"{self.out} holds a run of {there}, asked for is {wanted}")
+        if "reader" in found and (sides := unlike(found["reader"], asked["reader"])):  # earlier versions did not say
+            raise InputError(f"{self.out} holds a run with the reader {sides[0]}, now the network has {sides[1]}")
         before, now = (run.get("data") for run in (found.get("about", {}), about))
-        if None not in (before, now) and before != now:
+        if None not in (before, now) and _in_plural(before) != _in_plural(now):
             raise InputError(f"{self.out} holds a run on {before}; now the data is {now}")
         for stray in self.out.rglob(".*.part*"):  # of a write that was killed
             shutil.rmtree(stray) if stray.is_dir() else stray.unlink(missing_ok=True)
@@ -107,7 +113,8 @@ class RunFolder:
         return (self.out / NETWORK).exists()
 
     def _identity(self) -> dict:
-        return json.loads(json.dumps({"recipe": self.recipe.name, "settings": asdict(self.recipe.settings)}))
+        settings = asdict(self.recipe.settings)
+        return json.loads(json.dumps({"recipe": self.recipe.name, "settings": settings, "reader": self.reader}))
 
     def _write_json(self, content: Mapping) -> None:
         with atomic_path(self.out / RUN) as temporary:
@@ -197,6 +204,11 @@ def git_commit() -> str | None:
     if commit is None or tracked is None:  # no git, no repository, or somebody else's
         return None
     return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
+
+
+def _in_plural(data: str) -> str:
+    """What data is in words, as it can be compared: earlier versions wrote "24 video"."""
+    return re.sub(r"(\d) video\b", r"\1 videos", data)
 
 
 def _read_rows(path: Path, steps: int) -> list[dict]:

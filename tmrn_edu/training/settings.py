@@ -33,6 +33,10 @@ class TrainSettings:
     trunk_lr: float = setting(
         1.0, "share of the learning rate for trunks, which may begin with ImageNet weights; 0: they stay as they are"
     )
+    reader_lr: float = setting(
+        1.0,
+        "factor of the learning rate for the reader's own weights, such as 20 for new ones; 0: they stay as they are",
+    )
     schedule: str = setting(
         "cosine", "after warm-up: a cosine to `final_lr`, or steps at `lr_drops`", ("cosine", "steps")
     )
@@ -95,6 +99,8 @@ class TrainSettings:
         for name in ("final_lr", "trunk_lr", "warm_up", "short_share", "fine_tune", "hard_from", "hard_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}, expected a share from 0 to 1")
+        if not 0 <= self.reader_lr < float("inf"):
+            raise InputError(f"reader_lr is {self.reader_lr}, expected a factor of 0 or more")
         if self.folds == 1 or (self.folds and self.held_out) or not 0 <= self.fold < max(1, self.folds):
             raise InputError(
                 f"held_out is {self.held_out}, folds {self.folds}, fold {self.fold}; "

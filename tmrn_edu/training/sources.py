@@ -60,7 +60,7 @@ def make_data(
     real = [one for one in rest if not all(isinstance(video, SyntheticVideo) for video in one.videos)]
     rest += [one for root in roots for one in _make(root, recipe, real)]
     data = clips_of(recipe, rest)
-    words = ", ".join(f"{one.name}: {len(one.videos)} {one.kind}" for one in rest)
+    words = ", ".join(f"{one.name}: {count_of(one)}" for one in rest)
     names = [video.name for videos in held_out.values() for video in videos]
     return data, held_out, words + (f"; held out: {', '.join(names)}" if names else "")
 
@@ -82,6 +82,11 @@ def clips_of(recipe: Recipe, sets: Sequence[VideoSet]) -> VideoClips:
         references=settings.references or None,
         stills=recipe.stage == STILLS,
     )
+
+
+def count_of(one: VideoSet) -> str:
+    """ "1 video", "24 videos", "300 stills"."""
+    return f"{len(one.videos)} {one.kind}{'s' if one.kind == 'video' and len(one.videos) != 1 else ''}"
 
 
 def _look_for_objects(one: VideoSet) -> None:
@@ -134,7 +139,7 @@ def _make(root: str, recipe: Recipe, real: Sequence[VideoSet]) -> list[VideoSet]
     if word in (None, SYNTHETIC):
         return []
     count = _count(root, USUAL[word])
-    there = ", ".join(f"{one.name} ({len(one.videos)} {one.kind})" for one in real) or "no folder"
+    there = ", ".join(f"{one.name} ({count_of(one)})" for one in real) or "no folder"
     if word == TEXTURED:
         if not real:
             raise InputError(f"data {root!r} needs pictures, beside it there is {there}; expected stills or videos")

@@ -1,7 +1,7 @@
 """Where a run's weights begin: drawn, from ImageNet, from the stage before, or from trained weights into which a new reader is put."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,8 +11,9 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.imagenet import DOWNLOADS, load_imagenet
 from tmrn_edu.memory import SpaceTimeReader, TrajectoryReader
 from tmrn_edu.official import OFFICIAL_NETWORKS, load_official, read_state_dict
+from tmrn_edu.training.own_reader import is_own, make_own, own_class
 from tmrn_edu.training.run_folder import CHECKPOINT, NETWORK
-from tmrn_edu.weights import fit, is_export, list_networks, load
+from tmrn_edu.weights import fit, is_export, list_networks, read
 
 READERS = ("space-time", "paper", "warm", "chained", "tracking")
 # "trajectory" is the TMRN reader that changes nothing at first: what one wants in trained weights.
@@ -20,18 +21,27 @@ ALIASES = {"trajectory": "warm"}
 STEM = "value_encoder.conv1.weight"  # in files of the authors of STCN and XMem: 4 channels after a stage of single objects, else 5
 
 
-def put_reader(network: nn.Module, name: str) -> None:
-    """Gives a network another reader, made for its channels: the space-time read, or TMRN's in a preset ("trajectory": warm).
+def find_reader(name: str) -> Callable[[nn.Module], nn.Module]:
+    """What makes a reader for a network: the space-time read, TMRN's in a preset ("trajectory": warm), or one of your own, FILE.py:CLASS.
 
-    Raises InputError for an unknown name.
+    Raises InputError for an unknown name, and for a file or class that is not there.
     """
+    if is_own(name):
+        own = own_class(name)
+        return lambda network: make_own(own, network)
     kind = ALIASES.get(name, name)
     if kind not in READERS:
-        raise InputError(f"reader is {name!r}, expected one of {', '.join((*READERS, *ALIASES))}")
+        raise InputError(
+            f"reader is {name!r}, expected one of {', '.join((*READERS, *ALIASES))}, or FILE.py:CLASS for one of your own"
+        )
     if kind == "space-time":
-        network.reader = SpaceTimeReader()
-    else:
-        network.reader = TrajectoryReader.preset(kind, network.key_channels, network.value_channels)
+        return lambda network: SpaceTimeReader()
+    return lambda network: TrajectoryReader.preset(kind, network.key_channels, network.value_channels)
+
+
+def put_reader(network: nn.Module, name: str) -> None:
+    """Gives a network another reader, see `find_reader`."""
+    network.reader = find_reader(name)(network)
 
 
 def start_from(network: nn.Module, init: str | os.PathLike, grows: bool = False) -> str:
@@ -78,11 +88,11 @@ def _state_of(network: nn.Module, init: str | os.PathLike) -> tuple[Mapping[str,
     """A file's weights under this library's names, the kind of its reader, and whether its stem lacks the channel for other objects."""
     path = Path(init)
     if str(init) in [info.name for info in list_networks()] or is_export(path):
-        found = load(init)
-        sides = [f"{type(n).__name__} ({n.preset})" for n in (found, network)]
+        found = read(init)
+        sides = [f"{found.kind} ({found.preset})", f"{type(network).__name__} ({network.preset})"]
         if sides[0] != sides[1]:
             raise InputError(f"{init} holds {sides[0]}, the network to be trained is {sides[1]}")
-        return found.state_dict(), type(found.reader).__name__, False
+        return found.state, found.reader, False
     if not path.is_file():
         raise InputError(
             f"no weights at {path} to start from; expected a file, a shipped network's name, imagenet or none"

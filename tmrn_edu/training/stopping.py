@@ -10,7 +10,7 @@ class Stopped(KeyboardInterrupt):
     """A run that was asked to stop has stopped before `step`, and says where to go on; `status` is what a shell reports for the signal."""
 
     def __init__(self, step: int, out: object, status: int = 130):
-        super().__init__(f"stopped before step {step}; continue with --resume from {out}")
+        super().__init__(f"stopped before step {step}; continue with --resume (resume=True in Python) from {out}")
         self.step, self.status = step, status
 
 
