@@ -79,7 +79,10 @@ RIGHT = {
 WRONG = {
     "intersection_over_union": [
         (lambda p, t: (p == t).float().mean(), "share of pixels that agree"),
+        (lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()), "Dice"),
         (lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()).clamp(min=1), "Dice"),
+        (lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()) if p.any() or t.any() else 1.0, "Dice"),
+        (lambda p, t: (p & t).sum() / (p.sum() + t.sum()) if p.any() or t.any() else 1.0, "counts the overlap twice"),
         (lambda p, t: (p & t).sum() / (p | t).sum(), "not 0 / 0"),
         (lambda p, t: (p & t).sum() / (p | t).sum().clamp(min=1), "J = 1 there, not 0"),
     ],
@@ -105,6 +108,14 @@ WRONG = {
         ),
         (lambda m, q: overlap(m, q) / root(q), "dot product of STM"),
         (lambda m, q: rearrange(-distances(m, q), "b t m q -> b t q m"), "expected b t m q = ("),
+        (
+            lambda m, q: rearrange(-distances(m, q) / root(q), "b t m q -> b t q m"),
+            "yours is b t q m, expected b t m q",
+        ),
+        (lambda m, q: -distances(m, q) / 32**0.5, "the lesson's 32 channels"),
+        (lambda m, q: -distances(m, q) / 5, "a factor that differs from case to case: if a size is written"),
+        (lambda m, q: distances(m, -q) / root(q), "both squares are subtracted"),
+        (lambda m, q: -distances(m, -q) / root(q), "the dot product is added"),
     ],
     "space_time_weights": [
         (lambda s: s.softmax(dim=2), "over m in every frame"),
@@ -122,6 +133,8 @@ WRONG = {
         (lambda s: s.sum(dim=2).softmax(dim=1), "sum after the softmax"),
         (lambda s: weights(s).mean(dim=2), "not a mean"),
         (lambda s: s.softmax(dim=2).sum(dim=2), "it gives 1, expected 0."),
+        (lambda s: s.exp().sum(dim=2).log().softmax(dim=1), "exp, sum and log in one is logsumexp"),
+        (lambda s: s.exp().sum(dim=2) / s.exp().sum(dim=(1, 2))[:, None], "take the softmax of logsumexp"),
     ],
 }
 
@@ -159,14 +172,14 @@ def test_whatever_an_answer_does_is_one_line(capsys):
     kept = x.clone()
     for answer, line in [
         (overwrites, "passed: doubled"),
-        (lambda x: x, "for (2, 3) the shape is right, but at (a, b) = (0, 2) it gives "),
-        (fails, "not yet: for (2, 3) it raises IndexError: position 7"),
+        (lambda x: x, "for x of shape (2, 3) the shape is right, but at (a, b) = (0, 2) it gives "),
+        (fails, "not yet: for x of shape (2, 3) it raises IndexError: position 7 (line 2 of your function)"),
         (lambda x: None, "not yet: it returns None; is there a return?"),
         (lambda x: "six", "not yet: it returns a str, expected a tensor"),
-        (lambda x: x[0], "not yet: for (2, 3) it returns the shape (3,), expected a b = (2, 3)"),
+        (lambda x: x[0], "not yet: for x of shape (2, 3) it returns the shape (3,), expected a b = (2, 3)"),
         (
             lambda x: x * torch.nan,
-            "not yet: for (2, 3) it returns NaN or infinite values: at (a, b) = (0, 0) it gives nan, expected ",
+            "not yet: for x of shape (2, 3) it returns NaN or infinite values: at (a, b) = (0, 0) it gives nan, expected ",
         ),
         (lambda x: (2 * x).requires_grad_(), "passed: doubled"),
     ]:

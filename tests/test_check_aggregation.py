@@ -50,6 +50,16 @@ def best_match(affinity, height, width):
     return torch.stack([m // width, m % width], dim=2)
 
 
+def cut_by_height(affinity, height, width):
+    m = torch.arange(height * width)
+    path = einsum(affinity, torch.stack([m // height, m % height], dim=1).float(), "b t m q, m yx -> b t yx q")
+    return rearrange(path, "b t yx (h w) -> b t yx h w", h=height)
+
+
+def transposed(path):
+    return rearrange(rearrange(path, "b t yx h w -> b t yx (h w)"), "b t yx (w h) -> b t yx h w", h=path.shape[3])
+
+
 @pytest.mark.parametrize(
     "name, wrong, advice",
     [
@@ -57,6 +67,10 @@ def best_match(affinity, height, width):
         ("trajectory", best_match, "best match alone"),
         ("trajectory", lambda a, h, w: trajectory(rearrange(a, "b t m q -> b t q m"), h, w), "sum over q"),
         ("trajectory", lambda a, h, w: trajectory(a, h, w)[:, 0], "expected b t 2 h w = ("),
+        ("trajectory", cut_by_height, "y = m // width"),
+        ("trajectory", lambda a, h, w: cut_by_height(a, h, w).flip(2), "y = m // width"),
+        ("trajectory", lambda a, h, w: transposed(trajectory(a, h, w)), "the flat axis q is (h w)"),
+        ("trajectory", lambda a, h, w: trajectory(a, 24, w), "take them from the arguments"),
         ("pool", lambda s, v: v.mean(dim=2), "plain mean"),
         ("pool", lambda s, v: einsum(s, v, "b t q, b o t cv q -> b o cv q"), "a softmax over t"),
         ("pool", lambda s, v: einsum(s.softmax(2), v, "b t q, b o t cv q -> b o cv q"), "chooses among frames"),

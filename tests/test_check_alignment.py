@@ -48,6 +48,11 @@ def test_empty_functions_do_not(name, capsys):
         ("align", lambda a, f: f, "still on the memory grid"),
         (
             "align",
+            lambda a, f: rearrange(align(a, f), "b t c h w -> b t c (h w)").unflatten(3, (24, 24)),
+            "take them from",
+        ),
+        (
+            "align",
             lambda a, f: rearrange(
                 rearrange(align(a, f), "b t c h w -> b t c (h w)"), "b t c (w h) -> b t c h w", h=f.shape[-2]
             ),
@@ -58,10 +63,19 @@ def test_empty_functions_do_not(name, capsys):
         ("rectified_affinity", lambda s, g, r: rectified_affinity(s, g, 1.0), "not used"),
         ("rectified_affinity", lambda s, g, r: (s + r * torch.log(g + 1e-6)).softmax(dim=3), "over q"),
         ("rectified_affinity", lambda s, g, r: s.softmax(dim=2) * (g + 1e-6) ** r, "no longer sum to one"),
+        ("rectified_affinity", lambda s, g, r: s.softmax(dim=2) * g**r, "no longer sum to one"),
+        ("rectified_affinity", lambda s, g, r: s.softmax(dim=2) + r * torch.log(g + 1e-6), "before the softmax"),
         ("rectified_affinity", lambda s, g, r: (s + r * torch.log(g)).softmax(dim=2), "without + 1e-6"),
         ("effective_agents", lambda r: effective_agents(r).log(), "that is the entropy"),
         ("effective_agents", lambda r: torch.special.entr(r).sum(dim=1).mean(dim=-1).exp(), "how undecided a pixel is"),
-        ("effective_agents", lambda r: (-(r.mean(-1) * r.mean(-1).log()).sum(-1)).exp(), "NaN"),
+        ("effective_agents", lambda r: (-(r.mean(-1) * r.mean(-1).log()).sum(-1)).exp(), "0 log 0 counts as 0"),
+        ("effective_agents", lambda r: (-(r * r.log()).sum(dim=1)).mean(dim=-1).exp(), "how undecided a pixel is"),
+        ("effective_agents", lambda r: torch.special.entr(r).sum(dim=1).exp().mean(dim=-1), "how undecided a pixel is"),
+        ("effective_agents", lambda r: 1 / effective_agents(r), "the sign"),
+        ("effective_agents", lambda r: (r.mean(-1) * r.mean(-1).log()).sum(-1).exp(), "the sign"),
+        ("effective_agents", lambda r: (-(r.mean(-1) * r.mean(-1).log2()).sum(-1)).exp(), "not one of each"),
+        ("effective_agents", lambda r: (effective_agents(r).log2()).exp(), "not one of each"),
+        ("effective_agents", lambda r: 2 ** effective_agents(r).log(), "not one of each"),
     ],
 )
 def test_mistakes_are_named(name, wrong, advice, capsys):

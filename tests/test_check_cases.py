@@ -1,6 +1,9 @@
 """The random cases of checkers: their axes and seeds, the smallest one that fails, and what holds for every checker."""
 
+import re
 import time
+from functools import wraps
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,7 +34,7 @@ def asked(name, monkeypatch) -> dict:
     """What a checker hands to `trial`: the right function, cases, mistakes."""
     found = {}
 
-    def look(function, expected, cases, passed, axes="", mistakes=()):
+    def look(function, expected, cases, passed, axes="", mistakes=(), errors=()):
         found.update(expected=expected, cases=list(cases), mistakes=list(mistakes))
         return False
 
@@ -95,13 +98,13 @@ def test_global_random_numbers_stay_as_they_are(capsys):
 
 def test_the_smallest_failing_case_is_named(capsys):
     def wrong_for_many_columns(x):
-        return x if x.shape[1] > 2 else 2 * x
+        return 0 * x if x.shape[1] > 2 else 2 * x
 
     cases = [(torch.ones(*shape),) for shape in ((4, 5), (3, 3), (1, 2), (2, 1), (1, 3), (6, 4))]
     assert not trial(wrong_for_many_columns, lambda x: 2 * x, cases, passed="doubled", axes="a b")
     said = capsys.readouterr().out
     assert said == (
-        "not yet: for (1, 3) the shape is right, but at (a, b) = (0, 0) it gives 1, expected 2; numbers: [[1, 1, 1]]\n"
+        "not yet: for x of shape (1, 3) the shape is right, but at (a, b) = (0, 0) it gives 0, expected 2; numbers: [[1, 1, 1]]\n"
     )
 
 
@@ -116,9 +119,106 @@ def test_a_mistake_comes_with_its_smallest_case(capsys):
     assert not check.frame_shares(lambda s: s.logsumexp(dim=2))
     said = capsys.readouterr().out
     assert said.startswith(
-        "not yet: that is the evidence of each frame; its softmax over t is the share; e.g. for (1, "
+        "not yet: that is the evidence of each frame; its softmax over t is the share; e.g. for s of shape (1, "
     )
     assert " at (b, t, q) = (0, 0, 0) it gives " in said and "; numbers: [[[[" in said
+
+
+def stubs() -> dict[str, list[str]]:
+    """The arguments of every exercise in the lessons, as the reader sees them."""
+    found = {}
+    for path in (Path(__file__).parents[1] / "notebooks" / "src").glob("*.py"):
+        cells = re.findall(r'^# %% tags=\["exercise"\]\ndef (\w+)\((.*?)\)', path.read_text(), flags=re.M)
+        found |= {name: arguments.split(", ") for name, arguments in cells}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(stubs().keys() & CHECKERS))
+def test_arguments_have_their_names_whatever_the_reader_calls_them(name, monkeypatch, capsys):
+    """A function that takes its arguments in a row, or too few of them, is told about the exercise's own names."""
+    case = asked(name, monkeypatch)["cases"][0]
+    monkeypatch.undo()
+    for function in (lambda *row: 0.123, lambda: 0.123):
+        assert not getattr(check, name)(function)
+        said = capsys.readouterr().out
+        told = said[said.index("for ") :]
+        for argument, x in zip(stubs()[name], case, strict=True):
+            assert f"{argument} of shape (" in told if isinstance(x, torch.Tensor) else f"{argument} = " in told
+
+
+def test_tensors_without_a_name_are_still_told(capsys):
+    assert not trial(lambda *row: row[0], lambda *row: 2 * row[0], [(torch.ones(2), 3)], passed="doubled")
+    assert "not yet: for a tensor of shape (2,), 3 the shape is right, but at " in capsys.readouterr().out
+
+
+def test_the_line_of_an_error_is_the_readers(capsys):
+    def helper(x):
+        raise ValueError("no")
+
+    def several(x):
+        y = x + 1
+        return [helper(part) for part in y]
+
+    wrapped = wraps(several)(lambda x: several(x))
+    for function, line in [
+        (several, " (line 3 of your function)"),
+        (wrapped, " (line 3 of your function)"),
+        (lambda x: helper(x), ""),
+    ]:
+        assert not trial(function, lambda x: x, [(torch.ones(2),)], passed="kept")
+        assert capsys.readouterr().out == f"not yet: for x of shape (2,) it raises ValueError: no{line}\n"
+    assert not trial(max, lambda x: x, [(3,)], passed="kept")
+    assert "for x = 3 it raises TypeError: 'int' object is not iterable\n" in capsys.readouterr().out
+
+
+def test_sizes_that_do_not_fit_come_with_a_hint(capsys):
+    right = lambda x: rearrange(x, "(h w) -> h w", h=len(x) // 2)  # noqa: E731
+    for wrong in (
+        lambda x: rearrange(x, "(h w) -> h w", h=24),
+        lambda x: x.reshape(24, 24),
+        lambda x: right(x) + torch.ones(24, 24),
+        lambda x: right(x) @ torch.ones(24, 24),
+        lambda x: einsum(right(x), torch.ones(24), "h w, h -> w"),
+        lambda x: x.unflatten(0, (24, 24)),
+        lambda x: torch.stack([x[i] for i in range(24)]),
+    ):
+        assert not trial(wrong, right, [(torch.ones(6),), (torch.ones(10),)], passed="cut")
+        said = capsys.readouterr().out
+        hint = (
+            "not yet: sizes differ from case to case: take them from the arguments; e.g. for x of shape (6,) it raises "
+        )
+        assert said.startswith(hint) and said.count("\n") == 1
+    assert not trial(lambda x: rearrange(x, "(h w) -> h w", h=24), right, [(torch.ones(6),)], passed="cut")
+    assert "w\". Shape mismatch, can't divide axis of length 6 in chunks of 24" in capsys.readouterr().out
+
+
+def test_errors_with_a_meaning_of_their_own_are_told_it(capsys):
+    assert not trial(
+        lambda x: x.topk(9).values,
+        lambda x: x,
+        [(torch.ones(2),)],
+        passed="best",
+        errors=[("out of range", "too many")],
+    )
+    assert capsys.readouterr().out.startswith("not yet: too many; e.g. for x of shape (2,) it raises RuntimeError: ")
+
+
+def test_axes_in_another_order_and_written_sizes_are_named(capsys):
+    cases = examples(lambda draw: (draw.normal("b t m"),))
+    assert not trial(lambda x: x.transpose(1, 2), lambda x: x, cases, passed="kept", axes="b t m")
+    assert (
+        "not yet: right, but for the order of the axes: yours is b m t, expected b t m; e.g. "
+        in capsys.readouterr().out
+    )
+    for wrong, right in (
+        (lambda x: x / 7, lambda x: x / x.shape[1]),
+        (lambda x: x.mean(dim=1), lambda x: x.sum(dim=1)),
+    ):
+        assert not trial(wrong, right, cases, passed="kept")
+        assert "not yet: right up to a factor that differs from case to case: " in capsys.readouterr().out
+    for wrong in (lambda x: 2 * x, lambda x: x + 1, lambda x: 0 * x, lambda x: x / 0):
+        assert not trial(wrong, lambda x: x, cases, passed="kept")
+        assert "factor" not in capsys.readouterr().out
 
 
 def test_differences_are_told_where_they_are_largest(capsys):
@@ -219,4 +319,5 @@ def test_answers_for_one_shape_only_fail(name, right, fixed, capsys):
     """Such as the numbers of a drawing in the lesson: 5 channels, 4 frames, 2 clips with 3 objects."""
     assert getattr(check, name)(right)
     assert not getattr(check, name)(fixed)
-    assert "not yet: for (" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "case to case" in said and " of shape (" in said

@@ -1,8 +1,12 @@
 """Checkers of notebook 10: worked answers pass, each common mistake is met with its own sentence; and what `check.reader` finds in readers."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from exercises import exercise_tests
 
 from tmrn_edu import check
@@ -114,6 +118,14 @@ def test_readers_of_the_library_pass(preset, capsys):
     assert capsys.readouterr().out.startswith("passed: it reads in STCN, STM and XMem, trains,")
 
 
+def test_the_reader_of_contributing_passes(capsys):
+    text = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = re.search(r"   ```python\n(.*?)   ```", text.split("## Add a reader")[1], re.DOTALL).group(1)
+    names = {}
+    exec(textwrap.dedent(block), names)
+    assert check.reader(names["Neighbours"])
+
+
 def test_readers_of_other_sizes_are_tried_without_networks(capsys):
     assert check.reader(lambda: TrajectoryReader.paper(5, 7), key_channels=5, value_channels=7)
     assert "STCN" not in capsys.readouterr().out
@@ -184,28 +196,101 @@ class OfOne(Nearby):
         return super().store(key, value, index, exact)
 
 
+class InOnePiece(Nearby):
+    """Starts as the space-time read; its weight then moves scores between neighbouring query pixels of whatever block there is."""
+
+    def __init__(self, gamma=0.0, similarity=None, top_k=OWN):
+        super().__init__(gamma, similarity, top_k)
+
+    def score(self, frame, query, centre, gap):
+        own = SpaceTimeReader.score(self, frame, query, centre, gap)
+        return own + self.gamma * own.roll(query.key.shape[-1], dims=2)
+
+
+class Transposed(Nearby):
+    def score(self, frame, query, centre, gap):
+        return rearrange(super().score(frame, query, centre, gap), "b m q -> b q m")
+
+
+class Normalising(Nearby):
+    def store(self, key, value, index, exact=False, shrinkage=None):
+        key /= key.norm(dim=1, keepdim=True)
+        return super().store(key, value, index, exact, shrinkage)
+
+
+class Fading(Nearby):
+    def score(self, frame, query, centre, gap):
+        frame.key.mul_(0.5)
+        return super().score(frame, query, centre, gap)
+
+
+class Plain(Nearby):
+    def score(self, frame, query, centre, gap):
+        return (1 + self.gamma) * self.similarity(frame.key, query.key)
+
+
+class Large(Nearby):
+    key_channels = 128
+
+    def __init__(self, gamma=0.1, similarity=None, top_k=OWN):
+        super().__init__(gamma, similarity, top_k)
+        self.change = torch.nn.Conv2d(128, 32, 1)
+
+    def store(self, key, value, index, exact=False, shrinkage=None):
+        return super().store(self.change(key), value, index, exact, shrinkage)
+
+
 BROKEN = [
-    (WholeFrame, "reading a batch of large frames it raises RuntimeError"),
-    (WholeFrame, "use query_positions"),
-    (OneNumber, "read otherwise than its clips one by one. Large frames"),
+    (WholeFrame, "(query_positions has the query's places), it raises RuntimeError"),
+    (WholeFrame, "(test_check_experiment.py, line "),
+    (OneNumber, "read otherwise than its clips one by one; clips of a batch have frame numbers of their own"),
+    (InOnePiece, "otherwise in blocks of rows than in one piece. Large frames are read in blocks"),
+    (InOnePiece, "(with each of its weights moved by about 0.1)"),
+    (Transposed, "score gives the shape (2, 24, 30), expected b m q = (2, 30, 24)"),
+    (Normalising, "it changes keys in place"),
+    (Fading, "it changes keys, the key of a stored frame in place"),
+    (Plain, "whatever XMem's shrinkage is"),
+    (Large, "made for 128 and 64 channels and tried with 32 and 64: give key_channels="),
+    (Nearby(), "a Nearby was given, expected what makes one: te.check.reader(Nearby)"),
+    (lambda: 3, "makes a int, expected a torch.nn.Module"),
     (AsGiven, "in another order; their numbers say when they were"),
     (Unused, "(gamma) do not reach the readout"),
     (HalfUsed, "no gradient reaches other"),
     (Twice, "not the sum of values by the weights of its insides"),
     (NoInsides, "gives no insides"),
-    (OneObject, "expected b o cv h w = (2, 3, 64, 5, 6)"),
+    (OneObject, "expected b o cv h w = (2, 3, 64, 4, 6)"),
     (Forgotten, "does not take them"),
     (Closed, "what JSON cannot hold"),
-    (OfOne, "in XMem it raises AssertionError: what is shrinkage?"),
+    (OfOne, "AssertionError: what is shrinkage?"),
     (type("Empty", (Nearby,), {"score": empty}), "the function is still empty"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "advice"), BROKEN, ids=[kind.__name__ for kind, _ in BROKEN])
+@pytest.mark.parametrize(("kind", "advice"), BROKEN, ids=[getattr(kind, "__name__", "instance") for kind, _ in BROKEN])
 def test_what_a_reader_lacks_is_said(kind, advice, capsys):
     assert not check.reader(kind)
     out = capsys.readouterr().out
     assert out.startswith("not yet: ") and advice in out and len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("make", [SpaceTimeReader, lambda: Nearby(0.0), lambda: TrajectoryReader.chained(32, 64)])
+def test_readers_that_start_as_the_network_s_own(make, capsys):
+    assert check.identity(make)
+    assert capsys.readouterr().out == "passed: in STCN, STM and XMem it changes nothing\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda: Nearby(0.5), "in stcn-tiny a probability changes by"),
+        (lambda: TrajectoryReader.paper(32, 64), "in stcn-tiny a probability changes by"),
+        (lambda: type("ForXMem", (Plain,), {})(0.0), "in xmem-tiny a probability changes by"),
+        (lambda: OfOne(0.0), "in xmem-tiny it raises AssertionError: what is shrinkage?"),
+    ],
+)
+def test_readers_that_do_not(make, advice, capsys):
+    assert not check.identity(make)
+    assert advice in capsys.readouterr().out
 
 
 def test_the_check_leaves_random_numbers_alone():

@@ -55,7 +55,9 @@ def top_k_weights(similarity, k):
 
 
 def kept_per_frame(similarity, k):
-    return (top_k_weights(similarity, k) > 0).sum(dim=2)
+    flat = rearrange(similarity, "b t m q -> b q (t m)")
+    frame = flat.argsort(dim=2, descending=True)[:, :, :k] // similarity.shape[2]
+    return torch.stack([(frame == t).sum(dim=2) for t in range(similarity.shape[1])], dim=1)
 
 
 def coverage(similarity):
@@ -178,13 +180,17 @@ WRONG = [
     ("top_k_weights", not_renormalised, "no longer sum to one"),
     ("top_k_weights", best_of_each_frame, "over all frames, (t m)"),
     ("top_k_weights", lambda s, k: top_k_weights(s, s.shape[1] * s.shape[2]), "k is not used"),
-    ("top_k_weights", no_bound, "out of range"),
+    ("top_k_weights", no_bound, "k may be larger than the memory"),
+    ("kept_per_frame", lambda s, k: (top_k_weights(s, k) > 0).sum(dim=2), "exp rounds to 0"),
+    ("kept_per_frame", lambda s, k: (no_bound(s, k) > 0).sum(dim=2), "k may be larger than the memory"),
     ("kept_per_frame", lambda s, k: (best_of_each_frame(s, k) > 0).sum(dim=2), "you keep k in every frame"),
     ("kept_per_frame", lambda s, k: top_k_weights(s, k).sum(dim=2), "count the memory pixels"),
     ("kept_per_frame", lambda s, k: (top_k_weights(s, k) > 0).sum(dim=3), "sum over m"),
     ("coverage", lambda s: (count_votes(s) > 0).float().sum(dim=(1, 2)), "divide by how many"),
     ("coverage", lambda s: (votes_in_each_frame(s) > 0).float().mean(dim=(1, 2)), "one best match, over all frames"),
     ("coverage", lambda s: 1 - coverage(s), "never heard"),
+    ("coverage", lambda s: (count_votes(s) > 0).float().sum(dim=(1, 2)) / 1728, "the lesson's 1728 memory pixels"),
+    ("read_objects", lambda k, q, v: read_objects(k * (k.shape[3] / 32) ** 0.5, q, v), "the lesson's 32 channels"),
 ]
 
 

@@ -121,7 +121,10 @@ def test_the_gate_without_tanh_is_named(capsys):
 def test_other_wrong_answers_are_told_by_how_much(capsys):
     assert not xmem.memory_frames(lambda given, every: ~given)
     said = capsys.readouterr().out
-    assert said.startswith("not yet: for (1,), every = ") and "at t = 0 it gives 0, expected 1; numbers: [True]" in said
+    assert (
+        said.startswith("not yet: for given of shape (1,), every = ")
+        and "at t = 0 it gives 0, expected 1; numbers: [True]" in said
+    )
 
 
 def test_the_answers_are_the_package():

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tmrn_edu"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SEVEN = {"torch", "jupyterlab", "ipywidgets", "matplotlib", "numpy", "einops", "nbval"}
-COMMANDS = ("tour", "gallery", "segment", "evaluate", "train", "data", "compare", "figure", "networks")
+COMMANDS = ("tour", "gallery", "segment", "evaluate", "train", "data", "compare", "figure", "grade", "networks")
 
 # A file imports only from files further up; the files of one folder may use each other, but never in a circle.
 ORDER = (
@@ -260,3 +260,12 @@ def test_help_shows_an_example(arguments, monkeypatch, capsys):
 def test_no_page_waits_for_its_tables():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     assert not [page.name for page in pages if re.search(r"\b[A-Z]+_TABLE\b", page.read_text(encoding="utf-8"))]
+
+
+def test_a_script_beside_the_clone_finds_the_package(tmp_path):
+    """There the folder of the clone is called as the package is, and must not be taken for it."""
+    (tmp_path / "tmrn_edu" / "tmrn_edu").mkdir(parents=True)
+    code = "import tmrn_edu; print(tmrn_edu.__file__)"
+    (tmp_path / "mine.py").write_text(code)
+    found = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.strip().endswith("__init__.py")

@@ -11,7 +11,7 @@ from tmrn_edu.check.alignment import align, effective_agents, rectified_affinity
 from tmrn_edu.check.evaluation import f_measure, mean_over_objects, paired_interval
 from tmrn_edu.check.experiment import fair, forgetful_reader, square_distance
 from tmrn_edu.check.own_video import frames_kept, inside, over, propagate
-from tmrn_edu.check.readers import reader
+from tmrn_edu.check.readers import identity, reader
 from tmrn_edu.check.reading import frame_shares, space_time_weights, squared_l2
 from tmrn_edu.check.stcn import affinity_cost, coverage, kept_per_frame, top_k_weights
 from tmrn_edu.check.stm import count_votes, frames_read, memory_input, read_objects, soft_aggregate
@@ -23,7 +23,7 @@ from tmrn_edu.check.xmem import anisotropic_l2, decoder_input, gated_update, lef
 __all__ = [
     "affinity_cost", "align", "anisotropic_l2", "best_cells", "bootstrapped", "chained_score", "count_votes", "coverage",
     "decoder_input", "effective_agents", "f_measure", "fair", "forgetful_reader", "frame_shares", "frames_kept", "frames_read",
-    "gated_update", "hard_share", "inside", "intersection_over_union", "kept_per_frame", "largest_gap", "left_out",
+    "gated_update", "hard_share", "identity", "inside", "intersection_over_union", "kept_per_frame", "largest_gap", "left_out",
     "mean_over_objects", "memory_frames", "memory_input", "over", "paired_interval", "pool", "propagate", "random_tensors",
     "read_objects", "reader", "rectified_affinity", "soft_aggregate", "space_time_weights", "square_distance", "squared_l2",
     "top_k_weights", "trajectory", "trial",

@@ -17,16 +17,26 @@ def trajectory(function) -> bool:
         similarity = draw.choice(1.0, 3.0, 100.0) * draw.normal("b t (h w) (h w)")  # the last: one memory pixel has all
         return softmax_over_frame(similarity), draw.size("h"), draw.size("w")
 
+    def mean_of(positions, affinity, height, pattern="b t yx (h w) -> b t yx h w"):
+        return rearrange(einsum(affinity, positions, "b t m q, yx m -> b t yx q"), pattern, h=height)
+
     def expected(affinity, height, width):
         positions = rearrange(grid_positions(height, width, like=affinity), "yx h w -> yx (h w)")
-        return rearrange(
-            einsum(affinity, positions, "b t m q, yx m -> b t yx q"), "b t yx (h w) -> b t yx h w", h=height
-        )
+        return mean_of(positions, affinity, height)
+
+    def cut_by_height(affinity, height, width):
+        m = torch.arange(height * width)
+        return mean_of(torch.stack([m // height, m % height]).to(affinity), affinity, height)
+
+    def laid_by_columns(affinity, height, width):
+        positions = rearrange(grid_positions(height, width, like=affinity), "yx h w -> yx (h w)")
+        return mean_of(positions, affinity, height, "b t yx (w h) -> b t yx h w")
 
     def best(affinity, height, width):
         m = rearrange(affinity.argmax(dim=2), "b t (h w) -> b t h w", h=height)
         return torch.stack([m // width, m % width], dim=2).float()
 
+    mixed = "rows and columns are mixed up: m is (h w), rows first, so y = m // width, x = m % width"
     return trial(
         function,
         expected,
@@ -46,6 +56,9 @@ def trajectory(function) -> bool:
                 lambda a, h, w: expected(rearrange(a, "b t m q -> b t q m"), h, w),
                 "you sum over q: sum over the memory positions m",
             ),
+            (cut_by_height, mixed),
+            (lambda a, h, w: cut_by_height(a, h, w).flip(2), mixed),
+            (laid_by_columns, "rows and columns are mixed up: the flat axis q is (h w), rows first"),
         ],
     )
 
@@ -61,7 +74,7 @@ def pool(function) -> bool:
 
     return trial(
         function,
-        lambda score, value: pooled(score.softmax(dim=1), value),
+        lambda score, aligned_value: pooled(score.softmax(dim=1), aligned_value),
         examples(case),
         axes="b o cv q",
         passed="one value per object, pooled along each pixel's trajectory",
@@ -95,7 +108,7 @@ def chained_score(function) -> bool:
 
     return trial(
         function,
-        lambda s, c, beta, gap, h, w: s - beta / gap * prior(c, h, w),
+        lambda similarity, centre, beta, gap, height, width: similarity - beta / gap * prior(centre, height, width),
         examples(case),
         axes="b m q",
         passed="matches far from the expected place lose",

@@ -1,5 +1,9 @@
 """Checkers of notebook 02: alignment, rectified affinity, how many agents are in use."""
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor
@@ -56,12 +60,12 @@ def rectified_affinity(function) -> bool:
             rectification(rearrange(correlation, "b t m q -> (b t) m q")), "(b t) m q -> b t m q", t=frames
         )
 
-    def weighted(s, g, rectify):
-        return softmax_over_frame(s) * (g + CORRELATION_EPS) ** rectify
+    def weighted(s, g, rectify, eps=CORRELATION_EPS):
+        return softmax_over_frame(s) * (g + eps) ** rectify
 
     return trial(
         function,
-        lambda s, g, rectify: softmax_over_frame(s + rectify * correction(g)),
+        lambda similarity, correlation, rectify: softmax_over_frame(similarity + rectify * correction(correlation)),
         examples(case),
         axes="b t m q",
         passed="agents correct the affinity, frame by frame",
@@ -87,9 +91,16 @@ def rectified_affinity(function) -> bool:
                 lambda s, g, rectify: (s + rectify * correction(g)).softmax(dim=3),
                 "your weights sum to one over q; it is the query that asks: over m",
             ),
+            *[
+                (
+                    lambda s, g, rectify, eps=eps: weighted(s, g, rectify, eps),
+                    "right up to a factor: the weights no longer sum to one over m. Correct the score, then take the softmax",
+                )
+                for eps in (CORRELATION_EPS, 0.0)
+            ],
             (
-                weighted,
-                "right up to a factor: the weights no longer sum to one over m. Correct the score, then take the softmax",
+                lambda s, g, rectify: softmax_over_frame(s) + rectify * correction(g),
+                "the correction belongs to the score: add it before the softmax",
             ),
         ],
     )
@@ -108,6 +119,16 @@ def effective_agents(function) -> bool:
     def shares(likelihood):
         return reduce(likelihood, "b a m -> b a", "mean")
 
+    def plain(p):  # as a reader may write it: NaN for p = 0
+        return -p * p.log()
+
+    def each(wrong: Callable, advice: str) -> list[tuple[Callable, str]]:
+        """The same mistake with and without a right 0 log 0."""
+        return [(partial(wrong, entr=entr), advice) for entr in (torch.special.entr, plain)]
+
+    pixels_first = "that is how undecided a pixel is; mean over pixels first, then the entropy"
+    two_bases = "natural logarithm with exp, or log2 with 2 to its power, not one of each"
+
     return trial(
         function,
         perplexity,
@@ -115,18 +136,26 @@ def effective_agents(function) -> bool:
         axes="b",
         passed="6 agents used alike count as 6, one that answers for all pixels as 1",
         mistakes=[
-            (lambda r: torch.special.entr(shares(r)).sum(dim=-1), "that is the entropy; its exponential counts agents"),
             (
-                lambda r: torch.special.entr(r).sum(dim=1).mean(dim=-1).exp(),
-                "that is how undecided a pixel is; mean over pixels first, then the entropy",
+                lambda r: plain(shares(r)).sum(dim=-1).exp(),
+                "an agent may have no share at all: 0 log 0 counts as 0, but torch makes it 0 * -inf = NaN; torch.special.entr does not",
+            ),
+            *each(lambda r, entr: entr(shares(r)).sum(dim=-1), "that is the entropy; its exponential counts agents"),
+            *each(lambda r, entr: entr(r).sum(dim=1).mean(dim=-1).exp(), pixels_first),
+            *each(lambda r, entr: entr(r).sum(dim=1).exp().mean(dim=-1), pixels_first),
+            *each(
+                lambda r, entr: (-entr(shares(r)).sum(dim=-1)).exp(),
+                "the sign: entropy is minus the sum of p log p; yours is one over the number of agents",
             ),
             (
                 lambda r: 1 / reduce(shares(r) ** 2, "b a -> b", "sum"),
                 "a fair count too (inverse Simpson), but here: exp of the entropy",
             ),
+            *each(lambda r, entr: entr(shares(r)).sum(dim=-1).exp2(), two_bases),
+            *each(lambda r, entr: (entr(shares(r)).sum(dim=-1) / math.log(2)).exp(), two_bases),
             (
-                lambda r: torch.special.entr(shares(r)).sum(dim=-1).exp2(),
-                "natural logarithm with exp, or log2 with 2 to its power, not one of each",
+                lambda r: float(len(r[0])) * torch.ones(len(r)),
+                "that counts all agents; exp of the entropy counts those that are in use",
             ),
         ],
     )

@@ -34,7 +34,7 @@ def f_measure(function) -> bool:
 
     return trial(
         function,
-        lambda d, tolerance: _harmonic(*_shares(d, tolerance)),
+        lambda distances, tolerance: _harmonic(*_shares(distances, tolerance)),
         examples(case),
         passed="a pixel is matched by its nearest counterpart, and both outlines are asked",
         mistakes=[
@@ -157,7 +157,7 @@ def paired_interval(function) -> bool:
 
     return trial(
         function,
-        lambda a, b, draws: means(b - a, draws).quantile(ENDS),
+        lambda baseline, other, draws: means(other - baseline, draws).quantile(ENDS),
         examples(case),
         axes="ends",
         passed="the same clips for both, and the mean of each draw",

@@ -64,7 +64,7 @@ def inside(function) -> bool:
 
     return trial(
         answer,
-        lambda *case: float(odd(*case)),
+        lambda x, y, outline: float(odd(x, y, outline)),
         spots + examples(case),
         passed="an odd number of crossings is inside",
         mistakes=[
@@ -139,6 +139,9 @@ def propagate(function) -> bool:
     def voted(weights, mask):
         return einsum(weights, mask, "m q, m -> q")
 
+    def right(memory_key, query_key, mask, temperature):
+        return voted((_cosine(memory_key, query_key) / temperature).softmax(dim=0), mask)
+
     def case(draw: Draw) -> tuple[Tensor, Tensor, Tensor, float]:
         draw.size("ck", least=2)  # in one dimension there are only two directions
         memory_key, query_key, mask = draw.normal("ck m"), draw.normal("ck q"), draw.uniform("m")
@@ -146,7 +149,7 @@ def propagate(function) -> bool:
 
     return trial(
         function,
-        lambda k, x, mask, tau: voted((_cosine(k, x) / tau).softmax(dim=0), mask),
+        right,
         examples(case),
         axes="q",
         passed="the memory pixels vote, those of like direction the loudest",

@@ -8,6 +8,7 @@ from tmrn_edu.check.trial import trial
 from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
 from tmrn_edu.memory.similarity import negative_squared_l2
 
+OVERFLOW = "right for small scores, but exp overflows for large ones"
 SUM_LATER = "weights add up, scores do not: sum after the softmax, or use logsumexp"
 
 
@@ -38,6 +39,20 @@ def squared_l2(function) -> bool:
             "b t m ck, b ck q -> b t m q",
         )
 
+    def squares(memory_key, query_key):
+        of_memory = reduce(memory_key**2, "b t ck h w -> b t (h w) 1", "sum")
+        return of_memory, reduce(query_key**2, "b ck h w -> b 1 1 (h w)", "sum")
+
+    def signed(memory_sign, overlap_sign, query_sign):
+        """The three terms with other signs than -, +, -."""
+
+        def wrong(memory_key, query_key):
+            of_memory, of_query = squares(memory_key, query_key)
+            terms = memory_sign * of_memory + 2 * overlap_sign * overlap(memory_key, query_key) + query_sign * of_query
+            return scale(query_key) * terms
+
+        return wrong
+
     return trial(
         function,
         distance,
@@ -58,6 +73,15 @@ def squared_l2(function) -> bool:
                 negative_squared_l2,
                 "equal up to |query|^2, as in the package; this exercise asks for the whole distance",
             ),
+            (
+                lambda m, q: distance(m, q) * (m.shape[2] / 32) ** 0.5,
+                "a size is written into your function, the lesson's 32 channels; take it from the arguments",
+            ),
+            *[
+                (signed(*signs), "the signs: 2 <k, q> is added, both squares are subtracted")
+                for signs in ((1, 1, 1), (1, 1, -1), (-1, 1, 1))
+            ],
+            (signed(-1, -1, -1), "that is minus |k + q|^2: the dot product is added, 2 <k, q>"),
             (lambda m, q: overlap(m, q) * scale(q), "that is the dot product of STM"),
         ],
     )
@@ -87,7 +111,7 @@ def space_time_weights(function) -> bool:
             (lambda s: s.softmax(dim=0), "your weights sum to one over the batch"),
             (
                 lambda s: s.exp() / reduce(s.exp(), "b t m q -> b 1 1 q", "sum"),
-                "right for small scores, but exp overflows for large ones",
+                OVERFLOW,
             ),
         ],
     )
@@ -95,9 +119,13 @@ def space_time_weights(function) -> bool:
 
 def frame_shares(function) -> bool:
     """`function(similarity)` is how much of each query pixel's weight falls on each memory frame: `b t q`."""
+
+    def evidence(similarity):  # as a reader may write it; log(0) is -inf where all scores are very negative
+        return reduce(similarity.exp(), "b t m q -> b t q", "sum").log()
+
     return trial(
         function,
-        lambda s: reduce(softmax_over_memory(s), "b t m q -> b t q", "sum"),
+        lambda similarity: reduce(softmax_over_memory(similarity), "b t m q -> b t q", "sum"),
         examples(_scores),
         axes="b t q",
         passed="each frame's share, summing to one over t",
@@ -119,5 +147,14 @@ def frame_shares(function) -> bool:
                 lambda s: reduce(softmax_over_memory(s), "b t m q -> b t q", "mean"),
                 "a share is a sum over m, not a mean",
             ),
+            (
+                lambda s: evidence(s).softmax(dim=1),
+                f"{OVERFLOW}: exp, sum and log in one is logsumexp, which does not",
+            ),
+            (
+                lambda s: reduce(s.exp(), "b t m q -> b t q", "sum") / reduce(s.exp(), "b t m q -> b 1 q", "sum"),
+                f"{OVERFLOW}: take the softmax of logsumexp, or sum the softmax",
+            ),
+            (evidence, "that is the evidence of each frame, and exp overflows: logsumexp, then its softmax over t"),
         ],
     )

@@ -10,6 +10,8 @@ from tmrn_edu.memory.affinity import softmax_over_frame, softmax_over_memory
 from tmrn_edu.viz.votes import count_votes
 from tmrn_edu.viz.votes import coverage as coverage_of
 
+BEYOND = "out of range", "k may be larger than the memory, which then is kept whole: take at most t m of them"
+
 
 def _some_kept(draw: Draw) -> tuple[Tensor, int]:
     """Scores, and how many are kept: one, some, all, or more than there are."""
@@ -29,7 +31,7 @@ def affinity_cost(function) -> bool:
 
     return trial(
         function,
-        lambda *case: torch.tensor(right(*case)),
+        right,
         examples(case),
         passed="frames x memory cells x query cells x channels, and times the objects unless keys are shared",
         mistakes=[
@@ -67,9 +69,12 @@ def top_k_weights(function) -> bool:
         kept = torch.zeros_like(flat).scatter(1, position, best).softmax(dim=1)
         return rearrange(kept, "b (t m) q -> b t m q", t=s.shape[1])
 
+    def right(similarity, k):
+        return softmax_over_memory(similarity, k)
+
     return trial(
         function,
-        softmax_over_memory,
+        right,
         examples(case),
         axes="b t m q",
         passed="the k best of all memory pixels share the weight; k may exceed the memory",
@@ -82,35 +87,54 @@ def top_k_weights(function) -> bool:
             (lambda s, k: softmax_over_memory(s), "all memory pixels take part: k is not used"),
             (zeros, "a score of 0 is not out of the race, exp(0) = 1: put -inf there"),
         ],
+        errors=[BEYOND],
     )
 
 
 def kept_per_frame(function) -> bool:
     """`function(similarity, k)` counts how many of a query pixel's k best lie in each memory frame: `b t m q` -> `b t q`."""
 
-    def right(s, k):
-        return reduce((softmax_over_memory(s, k) > 0).int(), "b t m q -> b t q", "sum")
+    def case(draw: Draw) -> tuple[Tensor, int]:
+        scores, k = _some_kept(draw)
+        return draw.choice(1.0, 100.0, 200.0) * scores, k  # the others: some of the k best have weights that round to 0
 
+    def kept(scores, k):
+        """Whether a pixel is one of the k best: `b n q`, by place."""
+        places = scores.topk(min(k, scores.shape[1]), dim=1).indices
+        return torch.zeros_like(scores, dtype=torch.int).scatter(1, places, 1)
+
+    def of_all(s, k):
+        return rearrange(kept(rearrange(s, "b t m q -> b (t m) q"), k), "b (t m) q -> b t m q", t=s.shape[1])
+
+    def of_each(s, k):
+        return rearrange(kept(rearrange(s, "b t m q -> (b t) m q"), k), "(b t) m q -> b t m q", t=s.shape[1])
+
+    def right(similarity, k):
+        return reduce(of_all(similarity, k), "b t m q -> b t q", "sum")
+
+    each_frame = "you keep k in every frame; the k best of all frames are fewer in most"
+    over_q = "summed over q; each query pixel has k of its own: sum over m"
     return trial(
         function,
         right,
-        examples(_some_kept),
+        examples(case),
         axes="b t q",
         passed="k in all, shared out among the frames by their scores",
         mistakes=[
             (
-                lambda s, k: reduce((softmax_over_frame(s, k) > 0).int(), "b t m q -> b t q", "sum"),
-                "you keep k in every frame; the k best of all frames are fewer in most",
+                lambda s, k: reduce((softmax_over_memory(s, k) > 0).int(), "b t m q -> b t q", "sum"),
+                "one of the k best may have no weight: far below the best, exp rounds to 0. Count the places of the k best, not weights",
             ),
+            (lambda s, k: reduce(of_each(s, k), "b t m q -> b t q", "sum"), each_frame),
+            (lambda s, k: reduce((softmax_over_frame(s, k) > 0).int(), "b t m q -> b t q", "sum"), each_frame),
             (
                 lambda s, k: reduce(softmax_over_memory(s, k), "b t m q -> b t q", "sum"),
                 "those are the frames' shares of the weight; count the memory pixels that are kept",
             ),
-            (
-                lambda s, k: reduce((softmax_over_memory(s, k) > 0).int(), "b t m q -> b t m", "sum"),
-                "summed over q; each query pixel has k of its own: sum over m",
-            ),
+            (lambda s, k: reduce(of_all(s, k), "b t m q -> b t m", "sum"), over_q),
+            (lambda s, k: reduce((softmax_over_memory(s, k) > 0).int(), "b t m q -> b t m", "sum"), over_q),
         ],
+        errors=[BEYOND],
     )
 
 
@@ -128,7 +152,7 @@ def coverage(function) -> bool:
 
     return trial(
         function,
-        lambda s: coverage_of(count_votes(s)),
+        lambda similarity: coverage_of(count_votes(similarity)),
         examples(case),
         axes="b",
         passed="how much of the memory is heard at all",
@@ -140,6 +164,10 @@ def coverage(function) -> bool:
             (
                 lambda s: reduce((count_votes(s) > 0).float(), "b t m -> b", "sum"),
                 "that is how many win; divide by how many there are",
+            ),
+            (
+                lambda s: reduce((count_votes(s) > 0).float(), "b t m -> b", "sum") / 1728,
+                "a size is written into your function, the lesson's 1728 memory pixels; take it from the arguments",
             ),
             (
                 lambda s: 1 - coverage_of(count_votes(s)),

@@ -13,26 +13,34 @@ from tmrn_edu.metrics import region_similarity
 def intersection_over_union(function) -> bool:
     """`function(prediction, truth)` of two boolean masks `H W` is J; 1 where both are empty."""
 
-    def mask(seed, share, size=(9, 13)):
-        return torch.rand(size, generator=torch.Generator().manual_seed(seed)) < share
+    def case(draw: Draw) -> tuple[Tensor, Tensor]:
+        shares = draw.choice(0.0, 0.3, 0.7), draw.choice(0.0, 0.4, 0.9)
+        return tuple(draw.uniform("H W") < share for share in shares)
 
-    empty = torch.zeros(9, 13, dtype=torch.bool)
-    some = mask(0, 0.4)
-    cases = [(some, mask(1, 0.5)), (some, some), (mask(2, 0.1), mask(3, 0.9)), (some, empty), (empty, empty)]
+    def dice(p, t):
+        return 2 * (p & t).sum() / (p.sum() + t.sum())
+
+    def twice(p, t):
+        return (p & t).sum() / (p.sum() + t.sum())
+
+    def however_empty(formula, advice):
+        """The same mistake, whatever it makes of two empty masks: 0 / 0, 1 or 0."""
+        ends = (torch.tensor(end) for end in (torch.nan, 1.0, 0.0))
+        return [(lambda p, t, end=end: formula(p, t) if (p | t).any() else end, advice) for end in ends]
+
+    hidden = torch.zeros(2, 3, dtype=torch.bool)
     return trial(
         function,
         region_similarity,
-        cases,
+        [*examples(case), (hidden, hidden)],
         passed="J is the overlap, 1 for two empty masks",
         mistakes=[
             (
                 lambda p, t: (p == t).double().mean(),
                 "that is the share of pixels that agree; a large background would make it large",
             ),
-            (
-                lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()).clamp(min=1),
-                "that is Dice, 2 |A and B| / (|A| + |B|); J divides by the union",
-            ),
+            *however_empty(dice, "that is Dice, 2 |A and B| / (|A| + |B|); J divides by the union"),
+            *however_empty(twice, "|A| + |B| counts the overlap twice; the union, A | B, counts it once"),
             (lambda p, t: (p & t).sum() / (p | t).sum(), "two empty masks agree perfectly: J = 1 there, not 0 / 0"),
             (
                 lambda p, t: (p & t).sum() / (p | t).sum().clamp(min=1),

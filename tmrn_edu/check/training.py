@@ -71,7 +71,7 @@ def hard_share(function) -> bool:
 
     return trial(
         function,
-        share_of,
+        lambda step, start, end, final: share_of(step, start, end, final),
         [(500, 20, 70, 0.15), (45, 20, 70, 0.15), (6, 4, 8, 0.5), *examples(case)],
         passed="all pixels first, then fewer and fewer, and no fewer than the final share",
         mistakes=[

@@ -10,12 +10,19 @@ A checker names the function that the reader's must equal, the inputs, and the m
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import permutations
+from traceback import walk_tb
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 TOLERANCE = 1e-4  # float32 sums in another order differ by 1e-6; a wrong formula differs by far more
 SHOWN = 12  # so many numbers of a case, or fewer, are part of the message
+UNFIT = (
+    "mismatch|must match|does not broadcast|invalid for input of size|cannot be multiplied|multiply up|out of bounds"
+)
+FROM_ARGUMENTS = "sizes differ from case to case: take them from the arguments"
 
 
 def trial(
@@ -25,18 +32,20 @@ def trial(
     passed: str,
     axes: str = "",
     mistakes: Sequence[tuple[Callable, str]] = (),
+    errors: Sequence[tuple[str, str]] = (),
 ) -> bool:
     """Runs `function` on every case; prints `passed: ...` or `not yet: ...`, one line; returns whether it passed.
 
     The answer must equal `expected(*case)` in shape and, within 1e-4 (relative and absolute), in value. Small cases come first, so the
     message is about the smallest one that fails: its shapes, where the answer is off most, and the numbers themselves if they are few.
     `axes` names the shape in messages ("b t m q"). `mistakes`: (a wrong function, what to tell the reader whose answer equals it in all
-    cases). Tensors of a case are copied, so an answer may overwrite its arguments. An exception in `function` is an answer like any
-    other. Source: ours.
+    cases); axes in another order and a factor in place of a size are seen without. `errors`: (a pattern, what to tell the reader whose
+    function raises an error with such a message). Tensors of a case are copied, so an answer may overwrite its arguments. An exception
+    in `function` is an answer like any other. Arguments have the names of `function`, or else those of `expected`. Source: ours.
     """
     cases = sorted(cases, key=_extent)
-    trouble = next((found for case in cases if (found := _trouble(function, expected, case, axes))), None)
-    if trouble and (advice := _recognised(function, cases, mistakes)):
+    trouble = next((found for case in cases if (found := _trouble(function, expected, case, axes, errors))), None)
+    if trouble and (advice := _recognised(function, expected, cases, axes, mistakes)):
         trouble = f"{advice}; e.g. {trouble}"
     print(f"not yet: {trouble}" if trouble else f"passed: {passed}")
     return trouble is None
@@ -58,17 +67,19 @@ def _extent(thing) -> tuple[int, float]:
     return 1, abs(float(thing)) if isinstance(thing, int | float) else 0.0
 
 
-def _trouble(function, expected, case, axes) -> str | None:
+def _trouble(function, expected, case, axes, errors) -> str | None:
     """What is wrong with the answer to one case, in a sentence; None if nothing is."""
     right = torch.as_tensor(expected(*_copies(case)))
-    where = _described(function, case)
+    where = _described(function, expected, case)
     try:
         answer = function(*_copies(case))
     except NotImplementedError:
         return "the function is still empty"
     except Exception as error:  # whatever the reader's code runs into is for the reader to see
-        lines = str(error).strip().splitlines()
-        return f"{where} it raises {type(error).__name__}: {lines[0] if lines else 'no message'}"
+        message = _message(error)
+        hints = [*errors, (UNFIT, FROM_ARGUMENTS)]
+        advice = next((f"{hint}; e.g. " for pattern, hint in hints if re.search(pattern, message)), "")
+        return f"{advice}{where} it raises {type(error).__name__}: {message}{_line(error, function)}"
     if answer is None:
         return "it returns None; is there a return?"
     if not isinstance(answer, Tensor | int | float):
@@ -86,13 +97,60 @@ def _trouble(function, expected, case, axes) -> str | None:
     return f"{wrong} {_worst(answer.double(), right.double(), axes)}{_values(case)}"
 
 
-def _recognised(function, cases, mistakes) -> str | None:
+def _message(error: Exception) -> str:
+    """The first line of an error's message, and of einops' also the last, which says why."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    why = lines[1:][-1:] if type(error).__name__ == "EinopsError" else []
+    return " ".join(line.strip() for line in (lines[0], *why))
+
+
+def _line(error: Exception, function) -> str:
+    """Where in the reader's function an error came up: ` (line 3 of your function)`; nothing where it is not known, or the only line."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    numbers = [number for frame, number in walk_tb(error.__traceback__) if frame.f_code is code]
+    lines = {number for *_, number in code.co_lines() if number} if numbers else ()
+    return f" (line {numbers[-1] - code.co_firstlineno + 1} of your function)" if len(lines) > 1 else ""
+
+
+def _recognised(function, expected, cases, axes, mistakes) -> str | None:
     """The advice for the first mistake that the answer equals in all cases."""
     try:
         answers = [torch.as_tensor(function(*_copies(case))).detach() for case in cases]
     except Exception:  # then it is another mistake
         return None
-    return next((advice for wrong, advice in mistakes if _all_equal(answers, wrong, cases)), None)
+    known = (advice for wrong, advice in mistakes if _all_equal(answers, wrong, cases))
+    rights = [torch.as_tensor(expected(*_copies(case))) for case in cases]
+    return next(known, None) or _reordered(answers, rights, axes) or _scaled(answers, rights)
+
+
+def _reordered(answers: list[Tensor], rights: list[Tensor], axes: str) -> str | None:
+    """The advice for an answer that is right but for the order of its axes."""
+    names = _split(axes)
+    letters = [f"a{n}" for n in range(len(names))]
+    if any(right.ndim != len(names) for right in rights):
+        return None
+    for order in permutations(range(len(names))):
+        pattern = f"{' '.join(letters)} -> {' '.join(letters[n] for n in order)}"
+        if all(_same(answer, rearrange(right, pattern)) for answer, right in zip(answers, rights, strict=True)):
+            yours = " ".join(names[n] for n in order)
+            return f"right, but for the order of the axes: yours is {yours}, expected {axes}"
+    return None
+
+
+def _scaled(answers: list[Tensor], rights: list[Tensor]) -> str | None:
+    """The advice for an answer that is right up to a factor, one in each case, as where a size is a number in the code."""
+    factors = []
+    for answer, right in zip(answers, rights, strict=True):
+        if answer.shape != right.shape or not answer.double().isfinite().all():
+            return None
+        a, r = (rearrange(x.double(), "... -> (...)") for x in (answer, right))
+        if (r.abs() > 0.01).sum() > 1 and r.isfinite().all():  # of a single number everything is a multiple
+            factors.append(float(a @ r / (r @ r)))
+            if not _same(a, factors[-1] * r):
+                return None
+    if len(factors) < 3 or not all(factors) or max(factors) - min(factors) < TOLERANCE:
+        return None
+    return "right up to a factor that differs from case to case: if a size is written into your function, take it from the arguments"
 
 
 def _all_equal(answers, wrong, cases) -> bool:
@@ -111,17 +169,32 @@ def _copies(case: tuple) -> tuple:
     return tuple(x.clone() if isinstance(x, Tensor) else x for x in case)
 
 
-def _described(function, case: tuple) -> str:
-    """The arguments as a reader would name them: shapes of tensors, other things by their names and as they are."""
-    try:
-        names = [f"{name} = " for name in inspect.signature(function).bind(*case).arguments]
-    except (TypeError, ValueError):  # takes other arguments, or does not say which
-        names = []
-    names = names if len(names) == len(case) else [""] * len(case)
-    told = [
-        str(tuple(x.shape)) if isinstance(x, Tensor) else name + repr(x) for name, x in zip(names, case, strict=True)
-    ]
+def _described(function, expected, case: tuple) -> str:
+    """The arguments as a reader would name them: the shapes of tensors, other things as they are."""
+    names = _names(function, case) or _names(expected, case) or [""] * len(case)
+    told = [_told(name, x) for name, x in zip(names, case, strict=True)]
     return "for " + ", ".join(told)
+
+
+def _names(function, case: tuple) -> list[str]:
+    """What a function calls the arguments of a case; nothing if it takes others, takes them in a row (`*x`), or does not say."""
+    try:
+        parameters = inspect.signature(function).parameters
+        names = list(inspect.signature(function).bind(*case).arguments)
+    except (TypeError, ValueError):
+        return []
+    starred = any(parameters[name].kind is inspect.Parameter.VAR_POSITIONAL for name in names)
+    return [] if starred else names
+
+
+def _told(name: str, x) -> str:
+    if isinstance(x, Tensor):
+        return f"{name or 'a tensor'} of shape {tuple(x.shape)}"
+    return f"{name} = {x!r}" if name else repr(x)
+
+
+def _split(axes: str) -> list[str]:
+    return re.findall(r"\(.*?\)|\S+", axes)
 
 
 def _worst(answer: Tensor, right: Tensor, axes: str) -> str:
@@ -130,7 +203,7 @@ def _worst(answer: Tensor, right: Tensor, axes: str) -> str:
     place = tuple((off == off.max()).nonzero()[0].tolist())
     given, wanted = answer[place].item(), right[place].item()
     digits = next((n for n in range(3, 9) if f"{given:.{n}g}" != f"{wanted:.{n}g}"), 9)
-    named = re.findall(r"\(.*?\)|\S+", axes)
+    named = _split(axes)
     if len(place) == 1 == len(named):
         at = f"at {axes} = {place[0]} "
     else:

@@ -62,8 +62,8 @@ def left_out(function) -> bool:
     def square(q, e):
         return einsum(_rows(e), _rows(q) ** 2, "b ck q, b ck q -> b q") * q.shape[1] ** -0.5
 
-    def right(q, s, e):
-        return -einsum(_rows(s[:, :, 0]), square(q, e), "b t m, b q -> b t m q")
+    def right(query_key, shrinkage, selection):
+        return -einsum(_rows(shrinkage[:, :, 0]), square(query_key, selection), "b t m, b q -> b t m q")
 
     return trial(
         function,
