@@ -56,7 +56,7 @@ def test_agents_have_colours_of_their_own():
         (lambda: draw.agent_figure(frames(2), likelihoods(2), ["a", "b"]), 4),
         (lambda: draw.aligned_figure(frames(T), torch.rand(T, 3, h, w), frames(1)[0], ["a", "b", "c"]), 8),
         (lambda: draw.heat_figure(frames(2), torch.rand(2, h, w), ["a", "b"], marks=[(3.5, 7.0), None]), 2),
-        (lambda: draw.temporal_figure(frames(1)[0], torch.rand(T, h, w).softmax(dim=0), [0, 2, 5]), 4),
+        (lambda: draw.temporal_figure(frames(1)[0], torch.rand(T, h, w).softmax(dim=0), [0, 2, 5]), 5),
         (
             lambda: draw.plane_figure(
                 {"dog": torch.rand(3, 2), "cat": torch.rand(2, 2)}, torch.rand(2), torch.zeros(2), torch.eye(2)
@@ -78,6 +78,33 @@ def test_heat_keeps_its_numbers():
     for axis, values in zip(figure.axes, heat, strict=True):
         np.testing.assert_array_equal(axis.images[-1].get_array(), values)
         assert axis.images[-1].get_clim() == (0, 1.0)
+
+
+def test_a_colour_bar_says_what_the_colours_are():
+    heat = torch.rand(2, h, w)
+    *panels, bar = draw.heat_figure(frames(2), heat, ["a", "b"], root=True, bar="share of the largest").axes
+    for axis, values in zip(panels, heat, strict=True):
+        norm = axis.images[-1].norm
+        assert (norm.vmin, norm.vmax) == (0, pytest.approx(float(values.max())))
+        assert norm(norm.vmax / 4) == pytest.approx(0.5)  # a quarter of the largest is half way up
+    assert bar.get_ylabel() == "share of the largest" and bar.get_ylim() == (0, 1)
+
+
+def test_weights_where_all_frames_count_alike_are_marked():
+    bar = draw.temporal_figure(frames(1)[0], torch.rand(T, h, w).softmax(dim=0), [0, 2, 5]).axes[-1]
+    assert bar.get_ylabel() == "temporal weight u" and bar.get_ylim() == (0, 1)
+    assert bar.lines[-1].get_ydata()[0] == pytest.approx(1 / T)
+
+
+def test_every_agent_of_the_plane_has_its_name_in_sight():
+    agents = torch.tensor([[1.0, 0.0], [0.0, -1.0], [-1.0, 0.0], [0.0, 1.0]])
+    figure = draw.plane_figure({"dog": torch.randn(3, 2)}, torch.zeros(2), torch.zeros(2), agents)
+    saved(figure)
+    (axis,) = figure.axes
+    named = {text.get_text(): text.get_position() for text in axis.texts if text.get_text()}
+    assert set(named) == {"+1", "+2", "-1", "-2"}
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    assert all(left < x < right and low < y < high for x, y in named.values())
 
 
 def test_numbers_that_do_not_fit_are_named():

@@ -13,6 +13,8 @@ def test_similarity_planes_name_each_winner():
     figure = similarity_planes(torch.tensor([1.0, 0.6]), memory, torch.tensor([1.0, 0.05]))
     titles = [axis.get_title().splitlines() for axis in figure.axes]
     assert [line[1] for line in titles] == ["highest: B", "highest: A", "highest: C"]
+    for axis in figure.axes:  # the origin is in the middle, and numbers say where it is
+        assert sum(axis.get_xlim()) == sum(axis.get_ylim()) == 0 and len(axis.get_xticks()) >= 3
     with pytest.raises(ValueError, match="0 memory keys"):
         similarity_planes(torch.ones(2), torch.ones(0, 2), torch.ones(2))
 

@@ -7,11 +7,14 @@ import importlib.util
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+
+from tmrn_edu.check.grading import read_exercises, try_exercise
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SOURCES = FOLDER / "src"
@@ -240,3 +243,15 @@ def test_answers_pass(path):
         if "check" in tags(cell):
             assert cell.source.startswith("assert te.check."), cell.source
             assert printed(cell).startswith("passed: "), cell.source
+
+
+@each_answer
+def test_answers_need_no_more_than_their_lesson_imports(path):
+    """Each worked answer, put into its lesson, passes with what the lesson imports up to there."""
+    answers = read_exercises(path)
+    failed = {}
+    for name, stub in read_exercises(FOLDER / path.name).items():
+        cells = (*stub.cells[: stub.index], answers[name].cells[answers[name].index])
+        mark, message = try_exercise(replace(stub, cells=cells))
+        failed |= {} if mark == "passed" else {name: f"{mark}: {message}"}
+    assert not failed

@@ -51,6 +51,18 @@ def test_contour_is_the_full_colour_with_a_dark_line_outside():
     assert torch.equal(picture[10, 14], overlay(frame, index, contour=False)[10, 14])
 
 
+def test_an_outline_without_tint_keeps_the_object_s_colours():
+    frame, index = scene()
+    picture = overlay(frame, index, alpha=0, thickness=3)
+    assert torch.equal(picture[5:8, 8:20], PALETTE[1].expand(3, 12, 3))
+    assert torch.equal(picture[8:12, 11:17], frame[8:12, 11:17])
+    assert torch.equal(overlay(frame, index), overlay(frame, index, thickness=1))  # small frames have thin rims
+    shown = contact_sheet(frame[None], index[None], alpha=0, thickness=3).axes[0].images[0].get_array()
+    assert np.array_equal(shown, picture.numpy())
+    with pytest.raises(ValueError, match="thickness is 0, expected at least 1"):
+        overlay(frame, index, thickness=0)
+
+
 def test_colours_are_stable_and_apart():
     frame, index = scene()
     alone = overlay(frame, torch.where(index == 4, index, 0), contour=False)

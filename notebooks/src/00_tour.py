@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 00 · Tour
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/00_tour.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/00_tour.ipynb)
 #
 # **The question.** You outline one thing in the first frame of a video. Where is it in every frame after that, when something beside it looks almost the same?
 #
 # This task is called *semi-supervised video object segmentation*. A network gets the video and the mask of frame 0. It returns a mask for every later frame. It has no class names to hold on to, and it is not trained on your video: all it knows about your object is what it remembers from the frames before.
 #
-# In this tour you segment a clip three times, measure how good the masks are, and look inside: where did a pixel look in memory, and which path does that draw? About 15 minutes.
+# In this tour you segment a clip three times, measure how good the masks are, and look inside: where did a pixel look in memory, and which path does that draw? About 20 minutes, and 10 for the exercises.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -28,11 +28,11 @@ nb.setup(seed=0)
 # %% [markdown]
 # ## A clip with a look-alike
 #
-# We painted this clip ourselves, with [`make_clip`](../tmrn_edu/data/synthetic.py#L102). Object 1, in orange outline, is the **target**. One of the others was cut from the same kind of cloth, checked like it, and its path crosses the target's: the **look-alike**.
+# We painted this clip ourselves, with [`make_clip`](../tmrn_edu/data/synthetic.py#L102). (JupyterLab opens such a link at the top of the file; `te.data.synthetic.make_clip??` in a cell shows the source too.) Object 1, in orange outline, is the **target**. One of the others was cut from the same kind of cloth, checked like it, and its path crosses the target's: the **look-alike**.
 
 # %%
 clip = te.data.synthetic.make_clip(seed=5, level="medium")
-te.viz.contact_sheet(clip.frames, clip.index_masks, alpha=0.2, dpi=70)
+te.viz.contact_sheet(clip.frames, clip.index_masks, alpha=0, thickness=2, dpi=70)
 
 # %% [markdown]
 # Because we painted it, we know the truth everywhere: the mask of every frame, and where each pixel came from. Nothing has to be downloaded. The network will see the frames and *one* mask, that of frame 0.
@@ -52,7 +52,7 @@ print("index masks", tuple(clip.index_masks.shape), clip.index_masks.dtype, "   
 #
 # $$J = \frac{|A \cap B|}{|A \cup B|} \qquad \text{(DAVIS, section 5.1)}$$
 #
-# *Boundary accuracy* asks whether the outline lies in the right place. With precision $P$ (how much of the predicted outline lies on the true one) and recall $R$ (how much of the true outline was found),
+# *Boundary accuracy* asks whether the outline lies in the right place. With precision $P$ (how much of the predicted outline lies on the true one) and recall $R$ (how much of the true outline was found), where a small distance is forgiven (0.8 % of the image's diagonal, which is 2 pixels here),
 #
 # $$F = \frac{2PR}{P + R} \qquad \text{(DAVIS, section 5.1)}$$
 #
@@ -62,6 +62,7 @@ print("index masks", tuple(clip.index_masks.shape), clip.index_masks.dtype, "   
 copied = clip.index_masks[:1].expand_as(clip.index_masks)
 copying = te.metrics.score(copied, clip.index_masks)
 print(f"copying the first mask: J {copying.J:.2f}, F {copying.F:.2f}")
+te.viz.contact_sheet(clip.frames[[1, 3, 5, 7]], copied[[1, 3, 5, 7]], alpha=0, thickness=2, titles=[f"copied to {t}" for t in (1, 3, 5, 7)], columns=4, dpi=60)
 
 # %% [markdown]
 # **Exercise 1.** Write $J$ for one frame. Both masks are boolean tensors `H W`. Think of the frame in which the object is hidden and the prediction is rightly empty.
@@ -95,22 +96,24 @@ print("J of frame 3: loop, line and package agree")
 # %% [markdown]
 # ## A network with a memory
 #
-# STM (ICCV 2019) had the idea that this library is about: keep past frames, with their masks, as a **memory**, and let every pixel of the new frame, the *query*, look things up there. A memory pixel holds a *key*, a vector that is matched with the query's, and a *value*, a vector that is read. With $s$ the similarity of memory pixel $m$ of frame $t$ to query pixel $q$, the query pixel gets back its *readout*,
+# STM (ICCV 2019) had the idea that this library is about: keep past frames, with their masks, as a **memory**, and let every pixel of the new frame, the *query*, look things up there. A memory pixel holds a *key*, a vector that is matched with the query's, and a *value*, a vector that is read. With $s_{tmq}$ the similarity of memory pixel $m$ of frame $t$ to query pixel $q$, the query pixel gets back its *readout*,
 #
-# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\; \text{value}[t,m], \qquad w = \operatorname{softmax}_{(t\,m)} s \qquad \text{(STM, section 3.2)}$$
+# $$\text{readout}_q = \sum_{t,m} w_{tmq}\; \text{value}_{tm}, \qquad w_{tmq} = \operatorname{softmax}_{(t\,m)} s_{tmq} \qquad \text{(STM, section 3.2)}$$
 #
-# The weights $w$ are called the *affinity*. All pixels of all frames compete in one softmax. This is the *space-time read*. **TMRN** ("Alignment Before Aggregation", ICCV 2023) replaces this one step, in two parts:
+# All pixels of all frames compete in one softmax. This is the *space-time read*. **TMRN** ("Alignment Before Aggregation", ICCV 2023) replaces this one step, in two parts:
 #
-# 1. *spatial alignment*: the query pixel looks into each memory frame by itself and finds its counterpart there (a softmax over $m$ alone);
-# 2. *temporal aggregation*: the counterparts form the pixel's **trajectory** through time, and the network learns how much each frame counts (a softmax over $t$).
+# 1. *spatial alignment*: the query pixel looks into each memory frame by itself and finds its counterpart there (weights $W_{tmq}$, a softmax over $m$ alone);
+# 2. *temporal aggregation*: the counterparts form the pixel's **trajectory** through time, and the network learns how much each frame counts (weights $u_{tq}$, a softmax over $t$).
+#
+# Both $w$ and $W$ are called *affinity*, so mind the letter: $w$ sums to one over all pixels of all frames, $(t\,m)$; $W$ sums to one over $m$ in each frame. The figures show $W$.
 #
 # The paper's supplement describes these steps; its code is not public. So every equation in the library says where it comes from: **[S]** said by the supplement, **[K]** taken from its kin (published methods that do something similar), **[ours]** our completion. An equation of another network names the paper and its section.
 #
-# Three small networks that come with the package ([`load`](../tmrn_edu/weights.py#L88)) differ in nothing but their *reader*, the module that does this step:
+# Three small networks that come with the package ([`load`](../tmrn_edu/weights.py#L88)) are built alike but for their *reader*, the module that does this step. Each was trained by itself, from the same first weights on the same clips, so their keys differ too:
 #
 # - `stcn-tiny`: STCN (NeurIPS 2021) with the space-time read ([`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66)), the baseline;
 # - `tmrn-stcn-tiny`: the same with TMRN's reader as we read it in the supplement ([`TrajectoryReader`](../tmrn_edu/memory/readers.py#L35));
-# - `tmrn-stcn-chained-tiny`: a further step of ours, in which the trajectory is followed from frame to frame and age counts. **[ours]**
+# - `tmrn-stcn-chained-tiny`: a further step of ours, in which the trajectory is followed from frame to frame. **[ours]**
 
 # %%
 names = ["stcn-tiny", "tmrn-stcn-tiny", "tmrn-stcn-chained-tiny"]
@@ -132,7 +135,7 @@ for name, score in scores.items():
     print(f"{name:23} J {score.J:.2f}   F {score.F:.2f}")
 
 # %% [markdown]
-# **Predict the shape.** `result.probabilities` holds, for every frame and pixel, the probability of each label `l`: background, then objects. What is its shape for this clip?
+# **Predict the shape.** `result.probabilities` holds, for every frame and pixel, the probability of each label `l`: background, then objects. What is its shape for this clip? (To predict means: before you scroll on. The cell below a question shows its answer.)
 #
 # <details><summary>Answer</summary>
 #
@@ -153,7 +156,8 @@ te.viz.contact_sheet(
     torch.cat([masks[times] for masks in rows.values()]),
     columns=len(times),
     titles=[f"{name}: {t}" for name in rows for t in times],
-    alpha=0.35,
+    alpha=0,
+    thickness=2,
     dpi=65,
 )
 
@@ -163,8 +167,9 @@ te.viz.contact_sheet(
 # %%
 for name in names[1:]:
     print(f"on this clip  {name:23} J {scores[name].J - scores['stcn-tiny'].J:+.2f} against the baseline")
-for info in (info for info in te.list_networks() if info.name.endswith("-tiny")):
-    print(f"on 64 clips   {info.name:23}", "   ".join(f"{level} J {info.scores[level]['J']:.3f}" for level in ("easy", "medium", "hard")))
+records = {info.name: info.scores for info in te.list_networks()}
+for name in names:
+    print(f"on 64 clips   {name:23}", "   ".join(f"{level} J {records[name][level]['J']:.3f}" for level in ("easy", "medium", "hard")))
 
 # %% [markdown]
 # One training run each, so small differences mean little here. How to compare methods fairly is the subject of [08](08_evaluation.ipynb).
@@ -181,17 +186,17 @@ pixel = te.viz.choose_pixel(looks, clip)
 te.viz.affinity_figure(looks, pixel)
 
 # %% [markdown]
-# One row per reader. The square marks a pixel of the query frame. Bright cells are where it looked in each memory frame, and $u$ is how much that frame counts. (The affinity of any reader can be split so: into where in a frame, summing to one over each frame, and how much the frame counts, summing to one over the frames. For the space-time read, [01](01_reading_a_memory.ipynb) shows it.)
+# One row per reader. The square in the query frame marks the pixel that asks; the numbers above it are (row, column). Bright cells are where it looks in each memory frame: the colour is $W$, as a share of the largest in that frame. Two bright spots mean that the reader cannot tell two places apart. $u$ is how much the frame counts. (For the space-time read too: $w_{tmq} = W_{tmq}\, u_{tq}$, as [01](01_reading_a_memory.ipynb) shows.)
 #
-# This pixel was not drawn by chance. [`choose_pixel`](../tmrn_edu/viz/trajectories.py#L89) takes the one at which the baseline is further from the truth than the others by most: such an example shows *how* readers differ, not how *often*.
+# This pixel was not drawn by chance. [`choose_pixel`](../tmrn_edu/viz/trajectories.py#L91) takes the one at which the baseline is further from the truth than the others by most: such an example shows *how* readers differ, not how *often*.
 #
-# The mean position of the bright cells in each frame, in the order of time, is the pixel's **trajectory**. Here it is, a number for each memory frame, beside the truth (dashed, yellow crosses):
+# The mean position of the bright cells in each frame, in the order of time, is the pixel's **trajectory**. Here it is, drawn on the query frame from the square back in time, a number for each memory frame, beside the truth (dashed, yellow crosses):
 
 # %%
 te.viz.trajectory_figure(looks, pixel, truth=clip)
 
 # %% [markdown]
-# A mean may fall between two bright cells, where nothing matches at all. So we also ask for the **best match** in every memory frame, the one brightest cell. The affinity of one query pixel is a table `t m`: a row for every memory frame, in it a weight for every cell of the grid, counted row by row. A grid of width `w` has cell (y, x) at place `m = y * w + x`. With a loop, for our pixel:
+# A mean may fall between two bright cells, where nothing matches at all. So we also ask for the **best match** in every memory frame, the one brightest cell. The affinity $W$ of one query pixel is a table `t m`: a row for every memory frame, in it a weight for every cell of the grid, counted row by row. A grid of width `w` has cell (y, x) at place `m = y * w + x`. With a loop, for our pixel:
 
 # %%
 look = looks["stcn-tiny"]
@@ -269,7 +274,7 @@ for t in (0, 1, 3, 5):
 
 # %%
 followed = te.segment(networks["stcn-tiny"], clip.frames, {0: look_alike[0]}, memory_every=1)
-te.viz.contact_sheet(clip.frames[[0, 1, 3, 5]], followed.index_masks[[0, 1, 3, 5]], alpha=0.35, titles=["given", "1", "3", "5"], dpi=70)
+te.viz.contact_sheet(clip.frames[[0, 1, 3, 5]], followed.index_masks[[0, 1, 3, 5]], alpha=0, thickness=2, titles=["given", "1", "3", "5"], dpi=70)
 
 # %%
 on_target = {}
@@ -281,16 +286,11 @@ assert on_target[5] > 0.5
 
 # %% [markdown]
 # The mask slid over to the target. From frame 1 on, memory holds masks that the network made itself, and a wrong one, once stored, is evidence for the next. So a better read does not automatically give better masks; that is why the library always scores both, masks from predicted memories and from true ones.
-#
-# A first mask without any object is refused at once, with a message that names both sides:
-
-# %% tags=["raises-exception"]
-te.segment(networks["stcn-tiny"], clip.frames, {0: torch.zeros(96, 96, dtype=torch.uint8)})
 
 # %% [markdown]
 # ## A real video
 #
-# The networks above learned from painted shapes of 96 x 96 pixels, to be understood. For a video of your own there are **mobile** ones, whose *trunk* (the first and largest part of an encoder) has learned from photographs; `te.segment` takes one of them where no network is named. Real videos belong to somebody, so here is the next best thing: a clip in the size of a real video, whose textures are cut from pictures. A brown target on brown ground:
+# The networks above learned from painted shapes of 96 x 96 pixels, to be understood. For a video of your own there are **mobile** ones, whose *trunk* (the first and largest part of an encoder) has learned from photographs; `te.segment` takes one of them where no network is named. Real videos belong to somebody, so here is the next best thing: a clip in the size of a real video, whose textures are cut from pictures. The target is a brown thing with a red patch, on brown ground:
 
 # %%
 from tmrn_edu.data.photos import bundled_photos
@@ -302,22 +302,27 @@ for name, result in found.items():
     print(f"{name:6} J {te.metrics.score(result.index_masks, real.index_masks).J:.2f}")
 
 # %%
-times = [0, 4, 8, 11]
+times, rows, columns = [3, 6, 9], slice(50, 165), slice(185, 320)  # the part around the target
+masks = {"truth": real.index_masks} | {name: result.index_masks for name, result in found.items()}
 te.viz.contact_sheet(
-    real.frames[times * 2],
-    5 * torch.cat([result.index_masks[times] for result in found.values()]),  # in dark blue, the colour of object 5
-    titles=[f"{name}: {t}" for name in found for t in times],
-    alpha=0.55,
-    dpi=65,
+    real.frames[times * 3, rows, columns],
+    2 * torch.cat([m[times, rows, columns] for m in masks.values()]),  # in light blue, the colour of object 2
+    columns=3,
+    titles=[f"{name}: {t}" for name in masks for t in times],
+    alpha=0,
+    thickness=2,
+    dpi=70,
 )
 
 # %% [markdown]
+# The tiny network loses the target's lower rim, and takes in a little of the thing beside it.
+#
 # In a shell: `tmrn-edu segment my.mp4 --mask first.png --out out/mine`. Why such a network holds where a tiny one fails, what it remembers of a long video, and what to do when the masks go wrong: [09](09_your_own_video.ipynb).
 
 # %% [markdown]
 # ## The map
 #
-# One idea a file, in the order of the paper. "Supplement" is that of TMRN.
+# One idea a file; the supplement is TMRN's.
 #
 # | idea | paper | file in `tmrn_edu/` | notebook |
 # | --- | --- | --- | --- |
@@ -331,6 +336,7 @@ te.viz.contact_sheet(
 # | STM, whole | STM 3 | [`networks/stm.py`](../tmrn_edu/networks/stm.py), [`encoders.py`](../tmrn_edu/encoders.py), [`decoder.py`](../tmrn_edu/decoder.py) | [04](04_stm.ipynb) |
 # | STCN, whole | STCN 3 | [`networks/stcn.py`](../tmrn_edu/networks/stcn.py) | [05](05_stcn.ipynb) |
 # | XMem, whole, without long-term memory | XMem 3 | [`networks/xmem.py`](../tmrn_edu/networks/xmem.py), [`memory/sensory.py`](../tmrn_edu/memory/sensory.py) | [06](06_xmem.ipynb) |
+# | GSFM, whole: STCN with two spectral filters | GSFM | [`networks/gsfm.py`](../tmrn_edu/networks/gsfm.py) | (no lesson) |
 # | several objects | STM "Multi-object Segmentation" | [`masks.py`](../tmrn_edu/masks.py) | [01](01_reading_a_memory.ipynb) |
 # | a video, frame by frame | STM "Inference" | [`inference.py`](../tmrn_edu/inference.py), [`segmenter.py`](../tmrn_edu/segmenter.py) | [04](04_stm.ipynb) |
 # | learning | STCN "Implementation Details" | [`train.py`](../tmrn_edu/train.py), [`training/`](../tmrn_edu/training), [`losses.py`](../tmrn_edu/losses.py), [`recipes/`](../tmrn_edu/recipes) | [07](07_training.ipynb) |

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 01 · Reading a memory
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/01_reading_a_memory.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/01_reading_a_memory.ipynb)
 #
 # **The question.** A pixel of a new frame asks the past: *have you seen me before, and was I the object?* How does it ask, and what exactly is the answer?
 #
-# You will compute the answer three times, with loops, with one line of einops, and with the package, and see that all three agree. This is the read of STM, STCN and XMem; TMRN (notebooks 02 and 03) changes this step and nothing else. About 15 minutes.
+# You will compute the answer three times, with loops, with one line of einops, and with the package, and see that all three agree. This is the read of STM, STCN and XMem; TMRN (notebooks 02 and 03) changes this step and nothing else. About 25 minutes, and 20 for the exercises.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -36,7 +36,25 @@ clip = te.data.synthetic.make_clip(seed=23, level="medium")
 memory, query = [0, 2, 4], 6
 known = torch.cat([clip.index_masks[memory], torch.zeros(1, 96, 96, dtype=torch.uint8)])
 titles = ["memory 0", "memory 2", "memory 4", "query 6"]
-te.viz.contact_sheet(clip.frames[[*memory, query]], known, titles=titles, alpha=0.3, dpi=70)
+te.viz.contact_sheet(clip.frames[[*memory, query]], known, titles=titles, alpha=0, thickness=2, dpi=70)
+
+# %% [markdown]
+# ## Shapes as patterns: einops
+#
+# The code of these lessons names the axes of a tensor instead of counting them. A pattern says what goes in and, after the arrow, what comes out:
+#
+# - `rearrange` moves axes. Parentheses are a product: `(h w)` is one axis that runs over all cells, row by row. `1` makes a new axis of size one.
+# - `reduce` drops axes that are missing after the arrow, here by summing over them.
+# - `einsum` multiplies tensors; a letter missing after the arrow is summed over.
+
+# %%
+tiny = torch.arange(12.0).reshape(2, 2, 3)  # ck h w: two channels on a grid of 2 x 3 cells
+cells = rearrange(tiny, "ck h w -> (h w) ck")
+print("rearrange, (h w)      ", tuple(cells.shape))
+print("rearrange, taken apart", tuple(rearrange(cells, "(h w) ck -> h w ck", h=2).shape), "  one of the two sizes must be told")
+print("rearrange, new axis   ", tuple(rearrange(cells, "m ck -> 1 m ck").shape))
+print("reduce, over ck       ", tuple(reduce(cells, "m ck -> m", "sum").shape))
+print("einsum, over ck       ", tuple(einsum(cells, cells, "m ck, q ck -> m q").shape), "  the dot products of all pairs of cells")
 
 # %% [markdown]
 # ## Keys: what is matched
@@ -88,17 +106,17 @@ print("similarity  ", tuple(te.memory.dot_product(memory_key, query_key).shape))
 # %% [markdown]
 # ## Three similarities
 #
-# How alike are a memory key $k$ and a query key $q$? The three networks answer differently:
+# How alike are the key $k_{tm}$ of memory pixel $m$ in frame $t$ and the key $k_q$ of query pixel $q$? The three networks answer differently:
 #
 # $$\begin{aligned}
-# \text{dot product:} \quad & s = \frac{\langle k, q\rangle}{\sqrt{c_k}} && \text{(STM, section 3.2)}\\
-# \text{negative squared L2:} \quad & s = -\frac{\lVert k - q\rVert^2}{\sqrt{c_k}} && \text{(STCN, "Similarity Function")}\\
-# \text{anisotropic L2:} \quad & s = -\frac{\sigma_k}{\sqrt{c_k}} \sum_c e_{q,c}\,(k_c - q_c)^2 && \text{(XMem, section 3.2)}
+# \text{dot product:} \quad & s_{tmq} = \frac{\langle k_{tm}, k_q\rangle}{\sqrt{c_k}} && \text{(STM, section 3.2)}\\
+# \text{negative squared L2:} \quad & s_{tmq} = -\frac{\lVert k_{tm} - k_q\rVert^2}{\sqrt{c_k}} && \text{(STCN, "Similarity Function")}\\
+# \text{anisotropic L2:} \quad & s_{tmq} = -\frac{\sigma_{tm}}{\sqrt{c_k}} \sum_c e_{qc}\,(k_{tmc} - k_{qc})^2 && \text{(XMem, section 3.2)}
 # \end{aligned}$$
 #
-# (The scale $1/\sqrt{c_k}$ stands in the authors' code: sums over more channels are larger, and it evens that out.) In the package they are [`dot_product`](../tmrn_edu/memory/similarity.py#L23), [`negative_squared_l2`](../tmrn_edu/memory/similarity.py#L37) and [`anisotropic_l2`](../tmrn_edu/memory/similarity.py#L54). In XMem, the *shrinkage* $\sigma_k \ge 1$ belongs to a memory pixel (how picky it is), the *selection* $e_{q,c} \in [0, 1]$ to a query pixel (which channels it cares about).
+# ($c_k$ is the number of channels, `ck` in code. The scale $1/\sqrt{c_k}$ stands in the authors' code: sums over more channels are larger, and it evens that out.) In the package they are [`dot_product`](../tmrn_edu/memory/similarity.py#L23), [`negative_squared_l2`](../tmrn_edu/memory/similarity.py#L37) and [`anisotropic_l2`](../tmrn_edu/memory/similarity.py#L54). In XMem, the *shrinkage* $\sigma_{tm} \ge 1$ belongs to a memory pixel (how picky it is), the *selection* $e_{qc} \in [0, 1]$ to a query pixel (which channels it cares about).
 #
-# With keys of two numbers all possible memory keys fit on a plane. The star is the query; the brighter a place, the higher a memory key there would score; of A, B and C the ring marks the winner.
+# With keys of two numbers all possible memory keys fit on a plane. The star at the end of the arrow is the query; the brighter a place, the higher a memory key there would score; of A, B and C the ring marks the winner.
 
 # %%
 plane_query = torch.tensor([1.0, 0.6])
@@ -106,7 +124,7 @@ plane_memory = torch.tensor([[1.45, 0.45], [2.6, 2.0], [1.02, -0.9]])
 similarity_planes(plane_query, plane_memory, selection=torch.tensor([1.0, 0.05]))
 
 # %% [markdown]
-# - The **dot product** has straight contours: it asks how far a key reaches in the query's direction. B wins although A is much nearer, because B is *long*. A long key is a good match for everybody.
+# - The **dot product** has straight contours, at right angles to the arrow: it asks how far a key reaches from the origin in the query's direction (dashed). B wins although A is much nearer, because B is *long*. A long key is a good match for everybody.
 # - **L2** has round contours: near is good, and nothing beats being equal. A wins.
 # - **Anisotropic L2** stretches the circles. This query hardly cares for channel 2, so C, far away but only in channel 2, wins.
 #
@@ -134,14 +152,14 @@ for name, similarity in {"dot product": te.memory.dot_product, "squared L2": te.
 # %%
 y, x = 15, 10  # a cell of the query frame, on the target
 q = 24 * y + x
-asks = query_key[0, :, y, x]
+asks = query_key[0, :, y, x]  # its key
 dot_loop = torch.zeros(3, 576)
 l2_loop = torch.zeros(3, 576)
 for t in range(3):
     for m in range(576):
-        k = memory_key[0, t, :, m // 24, m % 24]
-        dot_loop[t, m] = (k * asks).sum() / 32**0.5
-        l2_loop[t, m] = -((k - asks) ** 2).sum() / 32**0.5
+        asked = memory_key[0, t, :, m // 24, m % 24]
+        dot_loop[t, m] = (asked * asks).sum() / 32**0.5
+        l2_loop[t, m] = -((asked - asks) ** 2).sum() / 32**0.5
 
 # %% [markdown]
 # Then for all query pixels at once. The pattern says it all: `ck` is missing on the right, so it is summed over.
@@ -156,12 +174,12 @@ torch.testing.assert_close(dot, te.memory.dot_product(memory_key, query_key), rt
 print("dot product: loop, einsum and package agree")
 
 # %% [markdown]
-# **Exercise 1.** Write STCN's similarity for all pairs. Subtracting every query key from every memory key would need `b t m q ck` numbers, 32 million here. You need not: $-\lVert k - q\rVert^2 = 2\langle k, q\rangle - \lVert k\rVert^2 - \lVert q\rVert^2$.
+# **Exercise 1.** Write STCN's similarity for all pairs. Subtracting every query key from every memory key would need `b t m q ck` numbers, 32 million here. You need not: $-\lVert k_{tm} - k_q\rVert^2 = 2\langle k_{tm}, k_q\rangle - \lVert k_{tm}\rVert^2 - \lVert k_q\rVert^2$.
 
 
 # %% tags=["exercise"]
 def squared_l2(memory_key, query_key):
-    """-|k - q|^2 / sqrt(ck) for memory keys `b t ck h w` and query keys `b ck h w`: `b t m q`."""
+    """-|memory key - query key|^2 / sqrt(ck) for memory keys `b t ck h w` and query keys `b ck h w`: `b t m q`."""
     raise NotImplementedError
 
 
@@ -169,16 +187,16 @@ def squared_l2(memory_key, query_key):
 passed = te.check.squared_l2(squared_l2)
 
 # %% [markdown]
-# The package goes one step further and leaves $\lVert q\rVert^2$ out. It is the same number for every memory pixel, and the softmax that comes next does not see what is added to all its inputs alike. So the scores differ by a constant per query pixel, and the weights by nothing:
+# The package goes one step further and leaves $\lVert k_q\rVert^2$ out. It is the same number for every memory pixel, and the softmax that comes next does not see what is added to all its inputs alike. So the scores differ by a constant per query pixel, and the weights by nothing:
 
 # %%
 l2 = te.memory.negative_squared_l2(memory_key, query_key)
 left_out = (asks**2).sum() / 32**0.5
 torch.testing.assert_close(l2[0, :, :, q] - left_out, l2_loop, rtol=1e-3, atol=1e-3)
-print("the package's score is the distance of the loop, up to |q|^2")
+print("the package's score is the distance of the loop, up to the query key's |k_q|^2")
 
 # %% [markdown]
-# (With XMem's shrinkage this no longer holds: there $\lVert q\rVert^2$ is multiplied by something that differs between memory pixels. `anisotropic_l2` keeps it. With shrinkage and selection left at one, it gives STCN's weights.)
+# (With XMem's shrinkage this no longer holds: there $\lVert k_q\rVert^2$ is multiplied by something that differs between memory pixels. `anisotropic_l2` keeps it. With shrinkage and selection left at one, it gives STCN's weights.)
 
 # %%
 anisotropic = te.memory.anisotropic_l2(memory_key, query_key)
@@ -187,7 +205,7 @@ torch.testing.assert_close(weights_of(anisotropic), weights_of(l2), rtol=1e-3, a
 print("anisotropic L2 without shrinkage and selection: the weights of squared L2")
 
 # %% [markdown]
-# Here are the scores of our one query pixel in the three memory frames, for the similarity that this network was trained with:
+# Here are the scores of our one query pixel in the three memory frames, for the similarity that this network was trained with (up to $\lVert k_q\rVert^2$, so scores may be positive):
 
 # %%
 maps = {"query": clip.frames[query]} | {f"score in frame {t}": rearrange(l2[0, i, :, q], "(h w) -> h w", h=24) for i, t in enumerate(memory)}
@@ -198,7 +216,7 @@ side_by_side(maps, mark={"query": (4 * y + 1.5, 4 * x + 1.5)}, columns=4)
 #
 # Scores become weights through a softmax, and it matters over what. In a space-time read all pixels of all memory frames compete:
 #
-# $$w[t,m,q] = \frac{\exp s[t,m,q]}{\sum_{t',m'} \exp s[t',m',q]} \qquad \text{(STM, section 3.2)}$$
+# $$w_{tmq} = \frac{\exp s_{tmq}}{\sum_{t',m'} \exp s_{t'm'q}} \qquad \text{(STM, section 3.2)}$$
 #
 # For our pixel, with a loop. (Subtracting the largest score first changes nothing, as you have just seen, and keeps `exp` from overflowing.)
 
@@ -228,7 +246,7 @@ passed = te.check.space_time_weights(space_time_weights)
 # The package has it as [`softmax_over_memory`](../tmrn_edu/memory/affinity.py#L30):
 
 # %%
-affinity = te.memory.affinity.softmax_over_memory(l2)
+affinity = te.memory.affinity.softmax_over_memory(l2)  # w
 torch.testing.assert_close(affinity[0, :, :, q], weights_loop, rtol=1e-3, atol=1e-4)
 torch.testing.assert_close(reduce(affinity, "b t m q -> b q", "sum"), torch.ones(1, 576))
 print("loop and package agree; the weights of each query pixel sum to one over (t m)")
@@ -259,7 +277,7 @@ print(f"the 20 best of 1728 hold {kept:.0%} of the weight")
 #
 # The answer to the question is the weighted mean of what was stored:
 #
-# $$\text{readout}[q] = \sum_{t,m} w[t,m,q]\;\text{value}[t,m] \qquad \text{(STM, section 3.2)}$$
+# $$\text{readout}_q = \sum_{t,m} w_{tmq}\;\text{value}_{tm} \qquad \text{(STM, section 3.2)}$$
 #
 # The loop, for our pixel and the one object:
 
@@ -277,7 +295,7 @@ value_rows = rearrange(memory_value, "b o t cv h w -> b o t (h w) cv")
 read = einsum(affinity, value_rows, "b t m q, b o t m cv -> b o cv q")
 
 # %% [markdown]
-# And the package. A **reader** stores frames and reads them; every network in the library takes any reader. [`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66) walks over the memory frame by frame and never holds the million weights at once, so its agreement is not for free (notebook 03 shows how it is done).
+# And the package. A **reader** stores frames and reads them; every network in the library takes any reader. [`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66) walks over the memory frame by frame and never holds the million weights at once. That is another computation than the line above, so we check that both give the same (notebook 03 shows how it is done).
 
 # %%
 reader = te.memory.SpaceTimeReader()
@@ -312,9 +330,9 @@ assert J > 0.8
 print("J of the decoded mask is above 0.8")
 
 # %% [markdown]
-# The cell above used [`soft_aggregation`](../tmrn_edu/masks.py#L64). It joins several objects into one decision: each object $o$ has its own probability $p_o$, the background gets $p_0$, the probability that it is none of them, and all are compared by their odds:
+# The cell above used [`soft_aggregation`](../tmrn_edu/masks.py#L64). It joins several objects into one decision: each object $o$ has its own probability $p_o$, the background gets $p_0$, the probability that it is none of them, and all labels $l$ (background and objects) are compared by their odds:
 #
-# $$p_0 = \prod_o (1 - p_o), \qquad P_l = \frac{\text{odds}(p_l)}{\sum_k \text{odds}(p_k)}, \qquad \text{odds}(p) = \frac{p}{1 - p} \qquad \text{(STM, "Multi-object Segmentation")}$$
+# $$p_0 = \prod_o (1 - p_o), \qquad P_l = \frac{\text{odds}(p_l)}{\sum_{l'} \text{odds}(p_{l'})}, \qquad \text{odds}(p) = \frac{p}{1 - p} \qquad \text{(STM, "Multi-object Segmentation")}$$
 
 # %%
 p = torch.tensor([0.9, 0.6])  # two objects claim the same pixel
@@ -342,30 +360,30 @@ def frame_shares(similarity):
 passed = te.check.frame_shares(frame_shares)
 
 # %% [markdown]
-# The reader tells both halves when asked for its insides ([`Insides`](../tmrn_edu/memory/space_time.py#L38)):
+# The reader tells both halves, $W_{tmq}$ and $u_{tq}$ with $w_{tmq} = W_{tmq}\, u_{tq}$, when asked for its insides ([`Insides`](../tmrn_edu/memory/space_time.py#L38)):
 
 # %%
 insides = reader(stored, te.memory.Query(query_key, index=query), insides=True).insides
-print("affinity        ", tuple(insides.affinity.shape), "  b t m q, sums to one over m")
-print("temporal weights", tuple(insides.temporal_weights.shape), "       b t q, sums to one over t")
+print("affinity W        ", tuple(insides.affinity.shape), "  b t m q, sums to one over m")
+print("temporal weights u", tuple(insides.temporal_weights.shape), "       b t q, sums to one over t")
 together = insides.affinity * rearrange(insides.temporal_weights, "b t q -> b t 1 q")
 torch.testing.assert_close(together, affinity, rtol=1e-3, atol=1e-4)
-print("their product is the affinity of the space-time read")
+print("their product is w, the affinity of the space-time read")
 
 # %% [markdown]
 # ## Look for yourself
 #
-# Click on any pixel of the query frame. Try the target, then the look-alike, then the background. (On a page without widgets you see a still.)
+# Here frame 4 asks all frames before it: target and look-alike are both to be seen. Click on any pixel of it. Try the target, then the look-alike, then the background. (On a page without widgets you see a still.)
 
 # %%
-look = te.look(network, clip.frames, clip.index_masks, query, memory)
-te.viz.explore({"space-time read": look}, pixel=(4 * y + 2, 4 * x + 2), top_k=20, truth=clip)
+look = te.look(network, clip.frames, clip.index_masks, 4, [0, 1, 2, 3])
+te.viz.explore({"space-time read": look}, top_k=20, truth=clip)
 
 # %% [markdown]
 # ## Where it breaks
 #
 # Nothing in the formulas above knows *where* a pixel is, or where it was. Provoke it: cut the target out of the query frame and paste a copy elsewhere in the same frame.
-
+#
 # **Predict.** What will the mask look like, as it is read: the target alone, its copy alone, or both?
 #
 # <details><summary>Answer</summary>
@@ -386,7 +404,9 @@ twin_mask = network.readout_mask(twin_readout)[0, 0]
 side_by_side({"query with a twin": twin, "mask as read": twin_mask, "mask as read, without": read_mask}, limits=(0, 1))
 
 # %%
-inside = reduce(cut.float(), "(h y) (w x) -> h w", "min", y=4, x=4) > 0  # cells that lie wholly in the target
+# (h y) takes H apart into h cells of y = 4 pixels. y and x are missing on the right: the least of a cell's 16 pixels is
+# left, and it is 1 only where the cell lies wholly in the target.
+inside = reduce(cut.float(), "(h y) (w x) -> h w", "min", y=4, x=4) > 0
 inside_twin = torch.roll(inside, (-8, 8), dims=(0, 1))
 there, copy = twin_mask[inside].mean(), twin_mask[inside_twin].mean()
 assert (there - copy).abs() < 0.25

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · STM, the whole network
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/04_stm.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/04_stm.ipynb)
 #
 # **The question.** Notebooks 01 to 03 took the memory read apart. A network is more than its read: who makes the keys and values, what becomes of the readout, which frames are remembered? And what happens when TMRN's reader takes the place of the old one?
 #

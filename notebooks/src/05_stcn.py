@@ -1,11 +1,13 @@
 # %% [markdown]
 # # 05 · STCN, the whole network
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/05_stcn.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/05_stcn.ipynb)
 #
 # **The question.** STM (notebook 04) encodes every memory frame once per object, compares it once per object, and lets a few loud memory pixels do the talking. What is the least one has to change to be rid of all three?
 #
-# STCN ("Rethinking Space-Time Networks with Improved Memory Coverage", Cheng, Tai and Tang, NeurIPS 2021) changes three things: *one* encoder makes the keys of query and memory frames alike; keys are compared by *squared distance*; what is left for the objects is a *light* value encoder. And it reads only the best 20 memory pixels. We go through them in this order, and then put TMRN in. The whole is [`STCN`](../tmrn_edu/networks/stcn.py#L87). About 20 minutes; what was said in notebook 04 (decoder, soft aggregation, the loop over frames) is not said again.
+# STCN ("Rethinking Space-Time Networks with Improved Memory Coverage", Cheng, Tai and Tang, NeurIPS 2021) changes three things: *one* encoder makes the keys of query and memory frames alike; keys are compared by *squared distance*; what is left for the objects is a value encoder, which is meant to be light (we count). And it reads only the best 20 memory pixels. We go through them in this order, and then put TMRN in. The whole is [`STCN`](../tmrn_edu/networks/stcn.py#L87). About 30 minutes, and 25 for the exercises.
+#
+# Notebook 04 explained the rest, which is not said again: a decoder turns what was read into a mask per object, *soft aggregation* makes these masks compete for every pixel, and frames are segmented one after the other.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -31,12 +33,12 @@ _ = torch.set_grad_enabled(False)
 # %% [markdown]
 # ## The clip of this notebook
 #
-# Object 1 (orange) is the target; object 2 (blue), of the same cloth, comes in from the left and passes *in front of* it.
+# Object 1 (orange outline) is the target; object 2 (blue outline), of the same cloth, comes in from the left and passes *in front of* it. (Further below, masks are filled with these colours as well; blue over red cloth looks grey.)
 
 # %%
 clip = te.data.synthetic.make_clip(seed=7, level="medium", frames=11, objects=2)
 shown = [0, 2, 4, 6, 8, 10]
-te.viz.contact_sheet(clip.frames[shown], clip.index_masks[shown], columns=6, titles=[f"frame {t}" for t in shown], alpha=0.3, dpi=62)
+te.viz.contact_sheet(clip.frames[shown], clip.index_masks[shown], columns=6, titles=[f"frame {t}" for t in shown], alpha=0, dpi=62)
 
 # %%
 network = te.load("stcn-tiny")
@@ -93,13 +95,16 @@ side_by_side(
         "query": clip.frames[query],
         "mask 1 as read": read[0],
         "mask 2 as read": read[1],
-        "decoded, aggregated": te.viz.overlay(clip.frames[query], labels),
-        "truth": te.viz.overlay(clip.frames[query], clip.index_masks[query]),
+        "decoded, aggregated": te.viz.overlay(clip.frames[query], labels, alpha=0.35),
+        "truth": te.viz.overlay(clip.frames[query], clip.index_masks[query], alpha=0.35),
     },
+    limits=(0, 1),
     columns=5,
 )
 
 # %% [markdown]
+# ("As read": the share of the mask itself that comes with the values, from 0, dark, to 1, yellow.)
+#
 # **Exercise 1.** How many multiplications does an affinity cost? Count those in the dot products of all keys: for STCN (`shared=True`), and for STM, whose keys belong to objects (`shared=False`).
 
 
@@ -117,32 +122,52 @@ passed = te.check.affinity_cost(affinity_cost)
 #
 # <details><summary>Answer</summary>
 #
-# By 2 for one object, from the channels alone; by 10 for five. STM does 20 x 1620 x 1620 x 128 = 6.7 billion multiplications per object and frame, STCN 3.4 billion, whatever the number of objects.
+# By 2 for one object, from the channels alone; by 10 for five. STM does 6.7 billion multiplications per object and frame, STCN 3.4 billion, whatever the number of objects. (Once your function passes, the next cell says so too.)
 # </details>
 
 # %%
-cells = 30 * 54
-for objects in (1, 2, 5):
-    stm, stcn = 20 * cells**2 * 128 * objects / 1e9, 20 * cells**2 * 64 / 1e9
-    print(f"{objects} object{'s' if objects > 1 else ' '}: STM {stm:4.1f} billion, STCN {stcn:.1f} billion, factor {stm / stcn:.0f}")
+if passed:
+    for objects in (1, 5):
+        stm, stcn = (affinity_cost(20, objects, 30 * 54, ck, shared) / 1e9 for ck, shared in ((128, False), (64, True)))
+        print(f"{objects} of them: STM {stm:.1f} billion, STCN {stcn:.1f} billion, factor {stm / stcn:.0f}")
 
 # %% [markdown]
-# ## A light value encoder, and the query value
+# ## The value encoder, and the query value
 #
-# The values still belong to objects, so their encoder ([`ValueEncoder`](../tmrn_edu/encoders.py#L192)) runs once per object and had better be small. It sees the five channels that STM's memory encoder sees, but may be shallow, since it also gets the key encoder's feature of the frame: the picture is understood already. And the query frame's own value, which goes to the decoder past the memory, costs one convolution on that same feature (in the authors' code "key compression"). In full size:
+# The values still belong to objects, so their encoder ([`ValueEncoder`](../tmrn_edu/encoders.py#L192)) runs once per object. It sees five channels, as STM's memory encoder does: the image, the object's mask, and the sum of the others' masks. Its *trunk*, a ResNet-18 where STM has a ResNet-50, may be shallow, since a *fuser* then joins what it found with the key encoder's feature of the frame: the picture is understood already. So it should be light. And the query frame's own value, which goes to the decoder past the memory, costs one convolution on that same feature (in the authors' code "key compression"). (`stcn-tiny` has no such convolution: its feature goes to the decoder as it is.)
+#
+# **Predict.** Is it light? By parameters, and by multiplications for one frame of 480 x 864 with one object?
 
 # %%
+from torch.utils.flop_counter import FlopCounterMode
+
+
 def millions(part):
     return sum(p.numel() for p in part.parameters()) / 1e6
 
 
-full, older = te.networks.STCN(), te.networks.STM()
-print(f"per frame             STM: query encoder {millions(older.query_encoder):.1f} M    STCN: key encoder {millions(full.key_encoder):.1f} M")
-print(f"per frame and object  STM: memory encoder {millions(older.memory_encoder):.1f} M   STCN: first part of the value encoder {millions(full.value_encoder.trunk):.1f} M")
-print(f"STCN's query value: one convolution, {full.query_projection.in_channels} to {full.query_projection.out_channels} channels")
+def billions(function, *inputs):
+    """Multiply-adds for a frame of 480 x 864: counted on one of 96 x 96, since convolutions cost the same for every pixel."""
+    with FlopCounterMode(display=False) as counted:
+        function(*inputs)
+    return counted.get_total_flops() / 2 * (480 * 864) / (96 * 96) / 1e9
+
+
+full, older = te.networks.STCN().eval(), te.networks.STM().eval()
+of_objects = full.value_encoder
+print(f"parameters  STM: memory encoder {millions(older.memory_encoder):.1f} M, with its key and value {millions(older.memory_encoder) + millions(older.memory_key) + millions(older.memory_value):.1f} M; whole network {millions(older):.1f} M")
+print(f"            STCN: value encoder {millions(of_objects):.1f} M = trunk {millions(of_objects.trunk):.1f} M + fuser {millions(of_objects.fuser):.1f} M; whole network {millions(full):.1f} M")
+image, masks = frames[:1], torch.rand(1, 5, 96, 96)
+of_image = full.encode(image)
+for n in (1, 2, 5):
+    stm = billions(older.encode_memory, image, masks[:, :n])
+    stcn = billions(full.encode_value, image, of_image, masks[:, :n])
+    print(f"multiply-adds for a frame with {n} object{'s' if n > 1 else ' '}  STM {stm:5.1f} billion   STCN {stcn:5.1f} billion")
 
 # %% [markdown]
-# (`stcn-tiny` has no such convolution: its feature goes to the decoder as it is.)
+# **It is not light.** The trunk is a third of STM's; the fuser, with its 3 x 3 convolutions of 1280 and 512 channels, makes up for it and more. For one object STCN's value encoder does more work than STM's memory encoder, and the whole network is the larger one. From two objects on it does less, and that is this package's doing, which computes the image's share of the first convolutions once for all objects ([`convolve_pair`](../tmrn_edu/blocks.py#L25)); the authors' code repeats it for each.
+#
+# What STCN saves lies elsewhere: it compares keys once for all objects, and it encodes values *seldom*. STM encodes every frame as memory, since it reads the frame before as well; STCN every fifth.
 #
 # The fifth channel is **others**: for every object, where the *other* objects are. What is it worth?
 #
@@ -176,15 +201,16 @@ print(f"pixels that get another label without `others`: {(seeing.index_masks != 
 
 # %%
 memory_rows = rearrange(memory_key, "b t ck h w -> b t (h w) ck")
+ck = memory_rows.shape[-1]
 query_rows = rearrange(query_key, "b ck h w -> b (h w) ck")
 loop = torch.zeros(1, 3, 576, 576)
 for q in range(576):
-    loop[..., q] = -reduce((memory_rows - query_rows[:, q]) ** 2, "b t m ck -> b t m", "sum") / 32**0.5  # the distance itself
+    loop[..., q] = -reduce((memory_rows - query_rows[:, q]) ** 2, "b t m ck -> b t m", "sum") / ck**0.5  # the distance itself
 
 # %%
 overlap = einsum(memory_rows, query_rows, "b t m ck, b q ck -> b t m q")
 handicap = reduce(memory_rows**2, "b t m ck -> b t m 1", "sum")
-line = (2 * overlap - handicap) / 32**0.5
+line = (2 * overlap - handicap) / ck**0.5
 torch.testing.assert_close(line, similarity, rtol=1e-3, atol=1e-2)
 torch.testing.assert_close(te.memory.affinity.softmax_over_memory(loop), affinity, rtol=1e-2, atol=1e-3)
 print("the whole distance, and the one without |q|^2: the same weights")
@@ -192,7 +218,7 @@ print("the whole distance, and the one without |q|^2: the same weights")
 # %% [markdown]
 # ## Improved memory coverage
 #
-# Notebook 04 let query pixels vote for their best match. STCN's point in one picture: the same keys, without the handicap and with it.
+# Every query pixel has one vote, and gives it to the memory pixel with the highest score. How many memory pixels get any? STCN's point in one picture: the same keys, without the handicap and with it. (Not a fair contest: the network was trained with L2, and its keys owe nothing to a dot product. Notebook 04 has both sides, and shows that L2 alone, without the shared encoder, covers no more.)
 
 # %%
 two_ways = {"dot product": te.memory.dot_product(memory_key, query_key), "squared L2": similarity}
@@ -213,20 +239,19 @@ def coverage(similarity):
 passed = te.check.coverage(coverage)
 
 # %% [markdown]
-# Loop, line, and the package's [`count_votes`](../tmrn_edu/viz/votes.py#L36) and [`coverage`](../tmrn_edu/viz/votes.py#L47):
+# A loop, and the package's [`count_votes`](../tmrn_edu/viz/votes.py#L36) and [`coverage`](../tmrn_edu/viz/votes.py#L47):
 
 # %%
 for name, score in two_ways.items():
     named = set()
     for q in range(576):
         named.add(int(rearrange(score[0, :, :, q], "t m -> (t m)").argmax()))
-    line = len(rearrange(score, "1 t m q -> (t m) q").argmax(dim=0).unique()) / 1728
     package = float(draw.coverage(draw.count_votes(score)))
-    assert abs(len(named) / 1728 - line) < 1e-6 and abs(package - line) < 1e-6
+    assert abs(len(named) / score[0, :, :, 0].numel() - package) < 1e-6
     print(f"{name:11} coverage {package:.2f}")
 
 # %% [markdown]
-# There are three times as many memory pixels as query pixels here, so coverage cannot exceed 1/3. (The network was trained with L2; its keys owe nothing to a dot product. Notebook 04 shows that L2 alone, without the shared encoder, covers no more.)
+# There are three times as many memory pixels as query pixels here, so coverage cannot exceed 1/3.
 #
 # ## The 20 best
 #
@@ -245,7 +270,7 @@ def top_k_weights(similarity, k):
 passed = te.check.top_k_weights(top_k_weights)
 
 # %% [markdown]
-# First for one query pixel, by sorting; then the line for all of them, and the package, [`softmax_over_memory`](../tmrn_edu/memory/affinity.py#L30). And a `k` beyond the memory is the full softmax (identity 5).
+# For one query pixel, by sorting, and by the package, [`softmax_over_memory`](../tmrn_edu/memory/affinity.py#L30). And a `k` beyond the memory is the full softmax (identity 5). (A line for all query pixels is in the answers.)
 
 # %%
 y, x = 16, 8  # a cell on the target
@@ -256,14 +281,10 @@ by_hand = torch.zeros(3 * 576)
 by_hand[best] = torch.exp(scores[best] - scores.max())
 by_hand /= by_hand.sum()
 
-together = rearrange(similarity, "b t m q -> b (t m) q")
-line = together.masked_fill(together < together.topk(20, dim=1).values[:, -1:], -torch.inf).softmax(dim=1)
-
 of_20 = te.memory.affinity.softmax_over_memory(similarity, top_k=20)
-torch.testing.assert_close(rearrange(of_20, "b t m q -> b (t m) q"), line, rtol=1e-3, atol=1e-5)
 torch.testing.assert_close(rearrange(of_20[0, :, :, q], "t m -> (t m)"), by_hand, rtol=1e-3, atol=1e-5)
 torch.testing.assert_close(te.memory.affinity.softmax_over_memory(similarity, top_k=100_000), affinity)
-print("by hand, line and package: the same 20 weights; a k beyond the memory: all of them")
+print("by hand and by the package: the same 20 weights; a k beyond the memory: all of them")
 
 # %%
 some = {f"k = {k}": te.memory.affinity.softmax_over_memory(similarity, top_k=k)[0, :, :, q] for k in (1, 20)}
@@ -287,6 +308,7 @@ passed = te.check.kept_per_frame(kept_per_frame)
 
 # %%
 counts = reduce((of_20 > 0).float(), "b t m q -> b t q", "sum")[0]  # t q
+assert (counts.sum(dim=0) == 20).all()  # so none of these weights has rounded to zero
 target = rearrange(reduce(object_masks[query, 0], "(h i) (w j) -> h w", "mean", i=4, j=4), "h w -> (h w)") > 0.5
 for t, n in zip(memory, counts[:, target]):
     print(f"frame {t}: of a target pixel's 20 best, between {n.min():.0f} and {n.max():.0f} lie here")
@@ -295,9 +317,9 @@ for t, n in zip(memory, counts[:, target]):
 # What does `k` do to masks? `top_k` is an attribute of the reader and counts in evaluation only. Our small networks read everything; here we set it by hand.
 
 # %%
-def target_J(result):
+def target_J(result, of=clip):
     """J of the target alone: first and last frame not counted."""
-    return te.metrics.score((result.index_masks == 1).to(torch.uint8), (clip.index_masks == 1).to(torch.uint8)).J
+    return te.metrics.score((result.index_masks == 1).to(torch.uint8), (of.index_masks == 1).to(torch.uint8)).J
 
 
 for k in (1, 4, 20, None):
@@ -330,20 +352,18 @@ te.viz.contact_sheet(
 # Soft aggregation makes the two compete, and each takes from the other what matches it better. This is the cheapest remedy against a look-alike, if you can outline it. Over four other clips of the same kind:
 
 # %%
-gains = []
-for seed in range(4):
-    other = te.data.synthetic.make_clip(seed, level="medium", objects=2)
-    truth = (other.index_masks == 1).to(torch.uint8)
-    pair = te.segment(network, other.frames, {0: other.index_masks[0]}, memory_every=1).index_masks
-    single = te.segment(network, other.frames, {0: truth[0]}, memory_every=1).index_masks
-    gains.append([te.metrics.score((masks == 1).to(torch.uint8), truth).J for masks in (single, pair)])
-single, pair = torch.tensor(gains).mean(dim=0)
+scores = []
+for other in (te.data.synthetic.make_clip(seed, level="medium", objects=2) for seed in range(4)):
+    first = other.index_masks[0]
+    for mask in ((first == 1).to(torch.uint8), first):
+        scores.append(target_J(te.segment(network, other.frames, {0: mask}, memory_every=1), other))
+single, pair = rearrange(torch.tensor(scores), "(clip way) -> way clip", way=2).mean(dim=1)
 print(f"target alone J {single:.2f}, with its look-alike J {pair:.2f}")
 
 # %% [markdown]
 # ## Which frames become memory
 #
-# STCN keeps every fifth frame, and leaves STM's temporary frame out (`previous_frame=True` brings it back). These are [`InferenceRules`](../tmrn_edu/networks/base.py#L42), and [`segment`](../tmrn_edu/segmenter.py#L259) takes others. Our clips move fast.
+# STCN keeps every fifth frame, and leaves out STM's temporary frame, the one before, remembered for one step only (`previous_frame=True` brings it back). These are [`InferenceRules`](../tmrn_edu/networks/base.py#L42), and [`segment`](../tmrn_edu/segmenter.py#L259) takes others. Our clips move fast.
 #
 # **Predict, then run.** Rank three memories: every frame, every fifth frame, the first frame alone.
 #
@@ -414,43 +434,40 @@ pixel = te.viz.choose_pixel(looks, clip)
 te.viz.comparison_figure(looks, pixel, truth=clip)
 
 # %% [markdown]
-# Rows are readers; rings the expected place in each frame, crosses the true one, $u$ the frame's weight. This pixel was chosen to show a difference, as always. Choose others yourself: click on the target near its rim, then on the look-alike. (On a page without widgets you see a still.)
+# Rows are readers. A white ring is the expected place in that frame; the larger the ring, the more the frame counts (its weight $u$). A yellow cross is the true place, and "px" how far the ring is off; in a frame where the look-alike hides the point there is no cross. On the left the expected places are joined to a path, from the pixel that asks (square). This pixel was chosen to show a difference, as always. Choose others yourself: click on the target near its rim, then on the look-alike. (On a page without widgets you see a still.)
 
 # %%
 te.viz.explore({name: looks[name] for name in ("stcn-tiny", "tmrn-stcn-chained-tiny")}, pixel=pixel, top_k=6, truth=clip)
 
 # %% [markdown]
-# How often is each right, on this clip and on 64?
+# How often is each right, on this clip?
 
 # %%
 from tmrn_edu.evaluate_clips import look_pck
 
 for name, look in looks.items():
-    print(f"this clip        {name:23} {look_pck(look, clip, threshold=4):.2f} of the target's best matches are right to 4 pixels")
-for level in ("medium", "hard"):
-    for info in (info for name in names for info in te.list_networks() if info.name == name):
-        scores = info.scores[level]
-        print(f"64 {level:6} clips  {info.name:23} J {scores['J']:.3f}   with true memories {scores['J, true memories']:.3f}   PCK {scores['trajectory PCK']:.2f}")
+    print(f"{name:23} {look_pck(look, clip, threshold=4):.2f} of the target's best matches are right to 4 pixels")
 
 # %% [markdown]
-# The paper's form finds a few more of the true counterparts, but its masks are about as good as the baseline's on medium clips and worse on hard ones. Chained alignment gives better masks on both without finding more counterparts. So matching better and segmenting better are two things, and with one training run each a hundredth of J means nothing either way. [`look_pck`](../tmrn_edu/evaluate_clips.py#L113) counts best matches within 4 pixels of the truth; *PCK* is the same over 64 clips.
+# ([`look_pck`](../tmrn_edu/evaluate_clips.py#L113) counts them.) The table over 64 clips stands in notebook 03: the paper's form finds a few more of the true counterparts, but its masks are about as good as the baseline's on medium clips and worse on hard ones; `tmrn-stcn-chained-tiny` has better masks on both without finding more counterparts. So matching better and segmenting better are two things. And its gain is the chaining's: notebook 03 switches the parts of the trained network off one by one, and without $\beta$ it has 0.621 instead of 0.685 on medium clips and 0.572 instead of 0.605 on hard ones, less than `stcn-tiny` (its keys have come to lean on $\beta$); without all the rest together it loses half a hundredth at most.
 #
 # ## Where it breaks
 #
-# **Nothing to find.** The k best are the k best of what there is, and their weights sum to one however bad they are. So a query pixel of something that the memory has never seen gets an answer too. Provoke it with a memory of nothing but noise:
+# **Nothing to find.** The k best are the k best of what there is, and their weights sum to one however bad they are. So a query pixel of something that the memory has never seen gets an answer too. Provoke it with a memory of nothing but noise, once as large as the real keys (the same mean and spread in every channel), and once a hundredth of that:
 
 # %%
-flat = torch.randn(1, 3, 32, 24, 24)  # keys like nothing in the clip
-best_weights = {}
-for name, keys in (("noise", flat), ("the real memory", memory_key)):
-    weights = te.memory.affinity.softmax_over_memory(te.memory.negative_squared_l2(keys, query_key), top_k=20)
+mean, spread = memory_key.mean(dim=(0, 1, 3, 4), keepdim=True), memory_key.std(dim=(0, 1, 3, 4), keepdim=True)
+noise = mean + spread * torch.randn(1, 3, 32, 24, 24)
+query_square = reduce(query_key**2, "b ck h w -> b 1 1 (h w)", "sum") / ck**0.5
+for name, keys in {"real keys": memory_key, "noise": noise, "a hundredth": noise / 100}.items():
+    score = te.memory.negative_squared_l2(keys, query_key)
+    weights = te.memory.affinity.softmax_over_memory(score, top_k=20)
     assert torch.allclose(reduce(weights, "b t m q -> b q", "sum"), torch.ones(1, 576), atol=1e-5)
-    best_weights[name] = reduce(weights, "b t m q -> b q", "max").mean()
-assert best_weights["noise"] > 2 * best_weights["the real memory"]
-print("weights sum to one either way; the best of 1728 cells gets, on average, more than twice as much of it where all is noise")
+    largest, nearest = (reduce(x, "b t m q -> b q", "max").mean() for x in (weights, score - query_square))
+    print(f"{name:11}  largest weight of a query pixel {largest:.2f}   squared distance to the nearest key / sqrt(ck) {-nearest:3.0f}   (means)")
 
 # %% [markdown]
-# The answer is even a surer one than where there is something to find: one piece of noise is a little nearer than all others, and takes nearly everything. A large weight says "nearest", not "near".
+# Noise of the keys' own size is much further away, yet the answer is *surer* than where there is something to find: far distances differ by more, so one piece of noise is clearly nearer than the others and takes most of the weight. Of that noise a hundredth is further away still, and there the answer is as unsure as it can be: all keys lie about equally far, and each of the 20 best gets little more or less than 1/20. So a weight tells how much nearer than the next, and never how near.
 #
 # **A reader of the wrong size** is refused when the network is built:
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · XMem
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/06_xmem.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/06_xmem.ipynb)
 #
 # **The question.** A memory network asks a few stored frames, say one in five. What it knows of the frames in between, it forgets. Should it not also remember *what happened a moment ago*? And when it asks, why should every memory pixel, and every channel of a key, count alike?
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · Training
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/07_training.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/07_training.ipynb)
 #
 # **The question.** All networks so far came trained. Where does a network learn to look the same thing up again, when nobody has a million annotated videos? And which of the many pixels of a clip should it learn from?
 #
@@ -258,7 +258,7 @@ print(f"sorting, topk and package agree: {int(0.15 * 64 * 64)} of {64 * 64} pixe
 # %% [markdown]
 # ## Train a network
 #
-# `stcn_small` is STCN's training in small: both stages, the same code as at full size. It takes a few minutes; we make it shorter still, with small frames and one object, 40 steps on stills and 100 on videos. The second stage starts from the weights of the first (`init`). A recipe is a file of settings, and [`run_recipe`](../tmrn_edu/courses.py#L87) does what it says; the loop itself is [`train`](../tmrn_edu/train.py#L50).
+# `stcn_small` is STCN's training in small: both stages, the same code as at full size. It takes a few minutes; we make it shorter still, with small frames and one object, 40 steps on stills and 100 on videos. The second stage starts from the weights of the first (`init`). A recipe is a file of settings, and [`run_recipe`](../tmrn_edu/courses.py#L88) does what it says; the loop itself is [`train`](../tmrn_edu/train.py#L55).
 #
 # **Predict the curve.** In each stage the share of pixels that count falls from 1 to a quarter during the first half. Will the loss fall all the way?
 #

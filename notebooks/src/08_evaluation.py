@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Evaluation
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/08_evaluation.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/08_evaluation.ipynb)
 #
 # **The question.** Two networks segment the same videos, and one scores 2.6 points more. Is it better? What was counted, over what was the mean taken, and would you bet on the same outcome with other videos?
 #
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange, reduce
 from IPython.display import Markdown
 
 import tmrn_edu as te
@@ -237,7 +238,7 @@ clips = {f"clip-{seed:02}": te.data.synthetic.make_clip(seed, "medium", frames=1
 davis = write_davis(here / "DAVIS", clips, "val")
 
 # %% [markdown]
-# One line in a shell scores a network on it. In Python, the function that the command calls, [`evaluate`](../tmrn_edu/evaluate.py#L62):
+# One line in a shell scores a network on it. In Python, the function that the command calls, [`evaluate`](../tmrn_edu/evaluate.py#L63):
 #
 # ```
 # tmrn-edu evaluate --dataset davis2017 --data DAVIS --network stcn-tiny --masks-out out/stcn-tiny --json stcn-tiny.json
@@ -255,7 +256,7 @@ for name, one in done.items():
 print(*scores, sep="\n")
 
 # %% [markdown]
-# Two questions to ask of any such number. **What is the floor?** A "network" that repeats the first mask and never looks at a frame ([`RepeatFirst`](../tmrn_edu/evaluate.py#L40)) scores something as well. **What was averaged?** Over objects, as DAVIS does; over clips; or over all frames in one pot.
+# Two questions to ask of any such number. **What is the floor?** A "network" that repeats the first mask and never looks at a frame ([`RepeatFirst`](../tmrn_edu/evaluate.py#L41)) scores something as well. **What was averaged?** Over objects, as DAVIS does; over clips; or over all frames in one pot.
 #
 # **Predict the number.** Over objects, STCN has a J of 0.625 here. How much has the one that never looks?
 #

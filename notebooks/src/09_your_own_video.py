@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 09 · Your own video
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/09_your_own_video.ipynb)
+# [![Open in Colab](images/open_in_colab.svg)](https://colab.research.google.com/github/tmrn_edu/tmrn_edu/blob/main/notebooks/09_your_own_video.ipynb)
 #
 # **The question.** You have a video, and the outline of one thing in its first frame. What does it take to get the masks of all other frames, on a laptop, without a GPU? And what do you do where they come out wrong?
 #

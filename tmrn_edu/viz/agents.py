@@ -8,7 +8,8 @@ import torch
 from einops import einsum, rearrange, reduce, repeat
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -108,17 +109,25 @@ def heat_figure(
     titles: list[str],
     top: float | None = None,
     marks: list[tuple[float, float] | None] | None = None,
+    root: bool = False,
+    bar: str | None = None,
     dpi: float = DPI,
 ) -> Figure:
     """Any quantity >= 0 on the grid, laid over one frame each. Colours go from 0 to `top`, or to the panel's own largest value.
 
-    `marks`: a pixel (y, x) to circle in each panel, or None. Raises ValueError when the numbers differ. Source: ours.
+    `marks`: a pixel (y, x) to circle in each panel, or None. `root`: colours go with the square root, which shows small values. `bar`: words for a
+    colour bar; without `top` it ends at 1, the largest value of each panel. Raises ValueError when the numbers differ. Source: ours.
     """
     marks = [None] * len(frames) if marks is None else marks
     _same_number(frames=frames, heat=heat, titles=titles, marks=marks)
-    figure, rows = _panels(1, len(frames), frames, dpi)
+    figure, rows = _panels(1, len(frames), frames, dpi, right=0.0 if bar is None else 0.6)
+    if bar is not None:
+        end = 1.0 if top is None else top
+        _colour_bar(
+            figure, rows[0], _scale(end, root), bar, [0.0, end / 10, end / 2, end] if root else [0.0, end / 2, end]
+        )
     for axis, frame, values, title, mark in zip(rows[0], frames, heat, titles, marks, strict=True):
-        _draw_heat(axis, frame, values, max(float(values.max()), 1e-12) if top is None else top)
+        _draw_heat(axis, frame, values, _scale(max(float(values.max()), 1e-12) if top is None else top, root))
         axis.set_title(title, fontsize=8, pad=3)
         if mark is not None:
             for width, ink in ((3.0, "black"), (1.5, "white")):
@@ -139,14 +148,17 @@ def temporal_figure(
 ) -> Figure:
     """Which memory frame counts where: a map of temporal weights u[t,q] per frame (0 to 1), and the frame that counts most.
 
+    A line in the colour bar marks 1 / t, the weight of every frame where all count alike.
     Raises ValueError when the numbers of maps and frame numbers differ. Source: ours.
     """
     _same_number(weights=weights, frame_numbers=frame_numbers)
     count = len(weights)
     frames = repeat(query_frame, "H W c -> n H W c", n=count + 1)
-    figure, rows = _panels(1, count + 1, frames, dpi, below=0.45)
+    figure, rows = _panels(1, count + 1, frames, dpi, below=0.45, right=0.6)
+    bar = _colour_bar(figure, rows[0, :-1], _scale(1.0), "temporal weight u", [0.0, 0.5, 1.0])
+    bar.axhline(1 / count, color="white", linewidth=1.5)
     for axis, values, number in zip(rows[0], weights, frame_numbers, strict=False):
-        _draw_heat(axis, query_frame, values, 1.0)
+        _draw_heat(axis, query_frame, values, _scale(1.0), least=0.8)
         axis.set_title(f"u of frame {number}\nmean {float(values.mean()):.2f}", fontsize=8, pad=3)
     colours = agent_colours(2 * count)[:count]
     draw_frame(rows[0, -1], grey(query_frame))
@@ -177,14 +189,14 @@ def plane_figure(
     """Keys of two channels as points of a plane: groups of memory pixels by name, one query pixel, and the agents as arrows from the mean."""
     figure = Figure(figsize=(4.6, 2.9), dpi=dpi, layout="constrained")
     axis = figure.subplots()
-    length = max(float((group - mean).norm(dim=-1).max()) for group in memory.values()) * 0.5
+    length = max(float((group - mean).norm(dim=-1).max()) for group in memory.values()) * 0.4
     for number, agent in enumerate(agents / agents.norm(dim=-1, keepdim=True)):
         sign = "+" if number < len(agents) / 2 else "-"
-        end = mean + length * agent
+        end, label = mean + length * agent, mean + 1.2 * length * agent
         axis.annotate("", end.tolist(), mean.tolist(), arrowprops={"arrowstyle": "->", "color": "0.55", "lw": 1.6})
-        axis.annotate(
-            f"{sign}{1 + number % (len(agents) // 2)}", end.tolist(), color="0.4", fontsize=9, ha="center", va="bottom"
-        )
+        axis.plot(*label.tolist(), alpha=0)  # so that the axes reach as far
+        name = f"{sign}{1 + number % (len(agents) // 2)}"
+        axis.annotate(name, label.tolist(), color="0.3", fontsize=10, ha="center", va="center")
     for (name, group), colour, marker in zip(
         memory.items(), np.array(OKABE_ITO)[[0, 1, 2, 6]] / 255, "osD^", strict=False
     ):
@@ -204,25 +216,41 @@ def plane_figure(
     axis.set_ylabel("key channel 2", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     return figure
 
 
-def _panels(rows: int, columns: int, frames: Tensor, dpi: float, below: float = 0.0) -> tuple[Figure, np.ndarray]:
-    """A grid of panels in the proportions of the frames, a line of title above each, and room `below` (inches) for a legend."""
+def _panels(
+    rows: int, columns: int, frames: Tensor, dpi: float, below: float = 0.0, right: float = 0.0
+) -> tuple[Figure, np.ndarray]:
+    """A grid of panels in the frames' proportions, a line of title above each; inches for a legend `below`, a bar at the `right`."""
     height, width = frames.shape[1:3]
-    figure = Figure(
-        figsize=(PANEL * columns, (PANEL * height / width + 0.22) * rows + below), dpi=dpi, layout="constrained"
-    )
+    size = PANEL * columns + right, (PANEL * height / width + 0.22) * rows + below
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _draw_heat(axis: Axes, frame: Tensor, values: Tensor, top: float) -> None:
+def _scale(top: float, root: bool = False) -> Normalize:
+    """From 0 to `top`, evenly or by the square root."""
+    return PowerNorm(0.5, 0, top) if root else Normalize(0, top)
+
+
+def _colour_bar(figure: Figure, axes: np.ndarray, scale: Normalize, words: str, ticks: list[float]) -> Axes:
+    """The axis of a colour bar at the right of `axes`."""
+    mappable = ScalarMappable(scale, COLOURS)
+    bar = figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.01, ticks=ticks, format="%g")
+    bar.set_label(words, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return bar.ax
+
+
+def _draw_heat(axis: Axes, frame: Tensor, values: Tensor, scale: Normalize, least: float = 0.25) -> None:
+    """Values over the frame; where they are 0 the frame shows through, up to the opacity `least`."""
     values = values.cpu().numpy()
-    visible = 0.25 + 0.75 * np.sqrt(np.clip(values / top, 0, 1))
+    visible = least + (1 - least) * np.sqrt(np.clip(values / scale.vmax, 0, 1))
     draw_frame(axis, grey(frame))
-    axis.imshow(values, cmap=COLOURS, vmin=0, vmax=top, alpha=visible, extent=_extent(frame), interpolation="nearest")
+    axis.imshow(values, cmap=COLOURS, norm=scale, alpha=visible, extent=_extent(frame), interpolation="nearest")
 
 
 def _extent(frame: Tensor) -> tuple[float, float, float, float]:

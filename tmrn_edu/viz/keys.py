@@ -23,9 +23,10 @@ def similarity_planes(
 ) -> Figure:
     """The three similarities for keys of two channels, where all possible memory keys fit on one plane.
 
-    Shading and lines: the score that a memory key at that point would get from `query` (star). Dots: the `memory` keys, called `names` (A, B,
-    ...); the ring is around the one that scores highest. The anisotropic distance weighs channels by `selection`, in [0, 1], and has no
-    shrinkage. Raises ValueError if there is no memory key. Source: ours, of `memory.similarity`.
+    Shading and lines: the score that a memory key at that point would get from `query` (star, with an arrow from the origin; under the dot
+    product its direction goes on as a dashed line). Dots: the `memory` keys, called `names` (A, B, ...); the ring is around the one that
+    scores highest. The anisotropic distance weighs channels by `selection`, in [0, 1], and has no shrinkage. Raises ValueError if there is
+    no memory key. Source: ours, of `memory.similarity`.
     """
     if not len(memory):
         raise ValueError("0 memory keys to draw, expected at least 1")
@@ -45,6 +46,12 @@ def similarity_planes(
         field = rearrange(score(rearrange(plane, "c h w -> 1 c h w")), "1 (h w) 1 -> h w", h=61)
         axis.contourf(axis_points, axis_points, field, levels=12, cmap="viridis", alpha=0.8)
         axis.contour(axis_points, axis_points, field, levels=12, colors="white", linewidths=0.5, linestyles="solid")
+        axis.axhline(0, color="black", lw=0.6)
+        axis.axvline(0, color="black", lw=0.6)
+        if name.startswith("dot product"):
+            axis.axline((0, 0), tuple(query.tolist()), color="black", lw=1.0, linestyle="--")
+        arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.8, "shrinkA": 0, "shrinkB": 5}
+        axis.annotate("", query.tolist(), (0, 0), arrowprops=arrow)
         of_memory = rearrange(score(rearrange(memory, "m c -> 1 c 1 m")), "1 m 1 -> m")
         best = int(of_memory.argmax())
         axis.scatter(*memory.T, color="white", edgecolors="black", s=45, zorder=3)
@@ -56,8 +63,10 @@ def similarity_planes(
         axis.scatter(*query, marker="*", color=MARKER, edgecolors="black", s=190, zorder=3)
         axis.set_title(f"{name}\nhighest: {names[best]}", fontsize=9)
         axis.set_aspect("equal")
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set_xlim(-reach, reach)
+        axis.set_ylim(-reach, reach)
+        axis.locator_params(nbins=5)
+        axis.tick_params(labelsize=8)
         axis.set_xlabel("key channel 1", fontsize=8)
         axis.set_ylabel("key channel 2", fontsize=8)
     return figure

@@ -38,17 +38,21 @@ def overlay(
     index_mask: Integer[Tensor | np.ndarray, "H W"],
     alpha: float | int = 0.5,
     contour: bool = True,
+    thickness: int | None = None,
 ) -> UInt8[Tensor, "H W 3"]:
     """Lay the objects' colours over a frame.
 
         picture = (1 - alpha) frame + alpha PALETTE[id]     inside objects; the frame itself elsewhere and on void
 
-    `alpha` in [0, 1]. `contour` draws the rim of every object in its full colour, one pixel per 240 rows, with a thin
-    dark line around it, so that it reads on bright and dark ground. Returns uint8 `H W 3`. Raises `ValueError` for an
-    alpha outside [0, 1], labels outside 0..255, or a mask of another size than the frame.
+    `alpha` in [0, 1]; 0 leaves an object's own colours as they are. `contour` draws the rim of every object in its full
+    colour, `thickness` pixels wide (None: one per 240 rows), with a thin dark line around it, so that it reads on
+    bright and dark ground. Returns uint8 `H W 3`. Raises `ValueError` for an alpha outside [0, 1], a thickness below 1,
+    labels outside 0..255, or a mask of another size than the frame.
     """
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha is {alpha}, expected 0 to 1")
+    if thickness is not None and thickness < 1:
+        raise ValueError(f"thickness is {thickness}, expected at least 1 pixel")
     picture = torch.as_tensor(frame).cpu().numpy().copy()
     labels = torch.as_tensor(index_mask).cpu().numpy()
     if labels.shape != picture.shape[:2]:
@@ -62,7 +66,7 @@ def overlay(
     if len(rows) == 0:
         return torch.from_numpy(picture)
     # All work happens in the box around the objects: small objects in large frames cost next to nothing.
-    thickness = max(1, round(labels.shape[0] / 240))
+    thickness = max(1, round(labels.shape[0] / 240)) if thickness is None else thickness
     reach = thickness + 1
     box = (
         slice(max(rows.min() - reach, 0), rows.max() + reach + 1),
@@ -102,10 +106,12 @@ def contact_sheet(
     titles: list[str] | None = None,
     alpha: float | int = 0.5,
     dpi: float | int = 100,
+    thickness: int | None = None,
 ):
     """Frames side by side, masks laid over them, as one matplotlib `Figure`.
 
-    `columns` frames a row, each 2.4 `dpi` pixels wide; `titles` one per frame ("frame 0", ... when None). The figure
+    `columns` frames a row, each 2.4 `dpi` pixels wide; `titles` one per frame ("frame 0", ... when None); `alpha` and
+    `thickness` as in `overlay`: `alpha=0, thickness=2` shows small frames in their own colours. The figure
     belongs to no window and to no pyplot state: show it by naming it at the end of a notebook cell, keep it with
     `figure.savefig(path)`. Raises `ValueError` where frames, masks and titles differ in number.
     """
@@ -130,7 +136,9 @@ def contact_sheet(
     for index, axis in enumerate(axes):
         axis.set_axis_off()
         if index < count:
-            picture = frames[index] if masks is None else overlay(frames[index], masks[index], alpha=alpha)
+            picture = frames[index]
+            if masks is not None:
+                picture = overlay(picture, masks[index], alpha=alpha, thickness=thickness)
             axis.imshow(np.asarray(picture), interpolation="nearest" if height < 160 else "antialiased")
             axis.set_title(titles[index], fontsize=8, pad=2)
     return figure

@@ -7,6 +7,7 @@ errors are in pixels of the frame. Everything is drawn from `Look`; no network i
 """
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ..data.synthetic import Clip
@@ -130,8 +132,8 @@ def trajectory_figure(
 ) -> Figure:
     """The path of one query pixel through the memory frames, one panel per reader; below, its error and its weights.
 
-    Above: expected positions c_t[q], drawn over the query frame from the pixel that asks (square) back in time; dot and
-    line grow with the temporal weight; numbers are frames. With `truth`, the clip the looks were taken on, the true
+    Above: expected positions c_t[q], drawn over a part of the query frame from the pixel that asks (square) back in
+    time; dot and line grow with the temporal weight; numbers are frames. With `truth`, the clip the looks were taken on, the true
     path is dashed (crosses, frames in which the point is hidden left out), and the left plot below is the error in
     pixels. The last plot is the temporal weight u[t,q], which sums to one. Raises InputError as `affinity_figure`, and
     for a clip of other frames. Source: ours.
@@ -141,14 +143,17 @@ def trajectory_figure(
     check_pixel(look, pixel)
     height, width = look.frames.shape[1:3]
     side = 2.5
-    figure = Figure(figsize=(side * max(2, len(looks)), side * height / width + 2.2), dpi=dpi, layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(side * height / width + 0.3, 1.9))
+    figure = Figure(figsize=(side * max(2, len(looks)), side * height / width + 2.4), dpi=dpi, layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(side * height / width + 0.5, 1.9))
     true, visible = (None, None) if truth is None else true_path(look, pixel, truth)
     around = torch.cat([path_of(one, pixel) for one in looks.values()] + ([] if truth is None else [true[visible]]))
     for axis, (name, one) in zip(top.subplots(1, len(looks), squeeze=False)[0], looks.items(), strict=True):
-        draw_path(axis, one, pixel, true, visible, numbers=True)
+        draw_path(axis, one, pixel, true, visible)
         zoom(axis, one, around)
-        axis.set_title(name if len(looks) > 1 else f"frame {look.query}, pixel {tuple(pixel)}", fontsize=9, pad=3)
+        number_path(axis, one, pixel, 72 * side)
+        axis.set_title(name if len(looks) > 1 else "", fontsize=9, pad=3)
+    ground = f"background: query frame {look.query}, enlarged; square: pixel {tuple(pixel)}; numbers: memory frames"
+    top.suptitle(ground if len(looks) > 2 else fill(ground, 22 * max(2, len(looks))), fontsize=9)
 
     plots = bottom.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
     for index, (name, one) in enumerate(looks.items()):
@@ -215,9 +220,7 @@ def path_errors(look: Look, pixel: tuple[int, int], clip: Clip) -> Float[Tensor,
     return torch.where(visible, (path_of(look, pixel) - true).norm(dim=1), torch.nan)
 
 
-def draw_path(
-    axis: Axes, look: Look, pixel, true: Tensor | None, visible: Tensor | None, numbers: bool = False
-) -> None:
+def draw_path(axis: Axes, look: Look, pixel, true: Tensor | None, visible: Tensor | None) -> None:
     """The query frame in grey, the path from the pixel that asks back in time, and the true path."""
     draw_frame(axis, overlay(grey(look.frames[look.query]), look.predicted, alpha=0.0))
     cell = check_pixel(look, pixel)
@@ -233,13 +236,54 @@ def draw_path(
         ends = np.stack([a, b])
         for extra, ink in ((1.2, "black"), (0.0, FOUND)):
             axis.plot(ends[:, 1], ends[:, 0], "-", color=ink, lw=0.6 + extra + 5 * weight, solid_capstyle="round")
-    for t, place, weight in newest_first:
+    for _, place, weight in newest_first:
         dot(axis, place, weight)
-        if numbers:
-            words = {"fontsize": 7, "color": "white", "clip_on": True}
-            axis.annotate(str(t), _xy(place), (4, 4), textcoords="offset points", **words).set_in_layout(False)
     mark_cell(axis, look, cell, "white")
     fit_to_frame(axis, look)
+
+
+def number_path(axis: Axes, look: Look, pixel: tuple[int, int], width: float | int) -> None:
+    """The number of its memory frame beside every dot of a path, where dots, the square and other numbers leave most room.
+
+    To be called when the axis shows what it will show; `width`: of the axis, in points. A number that stands off its dot gets a thin line.
+    """
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    scale = width / (right - left)  # points per pixel of the frame
+    start = look.cell_to_pixel(torch.tensor(check_pixel(look, pixel)).float())
+    places = torch.cat([path_of(look, pixel), rearrange(start, "yx -> 1 yx")])
+    spots = np.stack([(places[:, 1] - left) * scale, (low - places[:, 0]) * scale], axis=1)  # in points, y upwards
+    frame = np.array([width, (low - high) * scale])
+    halo = [withStroke(linewidth=2, foreground="black")]
+    taken: list[np.ndarray] = []  # middles of the numbers so far
+    for t, place, spot in zip(look.memory, places, spots, strict=False):
+        best, least = np.zeros(2), np.inf
+        for distance in (11, 16, 22, 28):
+            for angle in np.arange(8) * np.pi / 4 + np.pi / 4:
+                offset = distance * np.array([np.cos(angle), np.sin(angle)])
+                middle = spot + offset
+                cost = distance / 100 + sum(_crowded(middle, other, 9) for other in spots)
+                cost += 2 * sum(_crowded(middle, other, 12) for other in taken)
+                cost += 4 * bool((middle < 6).any() or (middle > frame - 6).any())
+                if cost < least - 1e-6:
+                    best, least = offset, cost
+        taken.append(spot + best)
+        leader = {"arrowstyle": "-", "color": FOUND, "lw": 0.5, "shrinkA": 0, "shrinkB": 0}
+        words = {"fontsize": 9, "fontweight": "bold", "color": FOUND, "ha": "center", "va": "center", "clip_on": True}
+        text = axis.annotate(
+            str(t),
+            _xy(place),
+            tuple(best),
+            textcoords="offset points",
+            arrowprops=leader if np.hypot(*best) > 12 else None,
+            path_effects=halo,
+            **words,
+        )
+        text.set_in_layout(False)
+
+
+def _crowded(a: np.ndarray, b: np.ndarray, room: float | int) -> float:
+    """0 where two points are `room` apart, 1 where they are one."""
+    return max(0.0, 1 - float(np.hypot(*(a - b))) / room)
 
 
 def zoom(axis: Axes, look: Look, places: Tensor) -> None:

@@ -16,7 +16,7 @@ nb.setup(seed=0)
 
 # %% tags=["exercise"]
 def squared_l2(memory_key, query_key):
-    """-|k - q|^2 / sqrt(ck) for memory keys `b t ck h w` and query keys `b ck h w`: `b t m q`."""
+    """-|memory key - query key|^2 / sqrt(ck) for memory keys `b t ck h w` and query keys `b ck h w`: `b t m q`."""
     memory_rows = rearrange(memory_key, "b t ck h w -> b t (h w) ck")
     query_rows = rearrange(query_key, "b ck h w -> b (h w) ck")
     overlap = einsum(memory_rows, query_rows, "b t m ck, b q ck -> b t m q")

@@ -64,7 +64,7 @@ def effective_agents(likelihood):
 assert te.check.effective_agents(effective_agents)
 
 # %% [markdown]
-# It is what the package writes above its pictures, [`effective_agents`](../../tmrn_edu/viz/agents.py#L22):
+# It is what the package writes above its pictures, [`effective_agents`](../../tmrn_edu/viz/agents.py#L23):
 
 # %%
 likelihood = torch.randn(1, 8, 576).softmax(dim=1)

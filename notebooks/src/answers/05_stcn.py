@@ -55,19 +55,24 @@ def top_k_weights(similarity, k):
 assert te.check.top_k_weights(top_k_weights)
 
 # %% [markdown]
-# **Exercise 4.** Whatever has a weight is one of the k best. Sum over `m` and each frame has its number; over the frames they add up to k.
+# **Exercise 4.** Ask `topk` for the *places* of the k best, put a one at each, and sum over `m`: each frame has its number, and over the frames they add up to k (or to the whole memory, if that is smaller). Counting weights above zero is not the same: a score far below the best is one of the k best and still gets weight 0, since exp rounds to 0 in float32.
 
 
 # %% tags=["exercise"]
 def kept_per_frame(similarity, k):
     """How many of each query pixel's k best (over all frames) lie in each memory frame. b t m q -> b t q."""
-    return reduce((top_k_weights(similarity, k) > 0).int(), "b t m q -> b t q", "sum")
+    together = rearrange(similarity, "b t m q -> b (t m) q")
+    places = together.topk(min(k, together.shape[1]), dim=1).indices
+    kept = torch.zeros_like(together).scatter(1, places, 1.0)
+    return reduce(kept, "b (t m) q -> b t q", "sum", t=similarity.shape[1])
 
 
 # %% tags=["check"]
 assert te.check.kept_per_frame(kept_per_frame)
 
 # %%
-counts = kept_per_frame(torch.randn(2, 3, 40, 10), 20)
-assert (reduce(counts, "b t q -> b q", "sum") == 20).all()
-print("20 in all, whatever the frames")
+for spread in (1, 100):
+    similarity = spread * torch.randn(2, 3, 40, 100)
+    assert (reduce(kept_per_frame(similarity, 20), "b t q -> b q", "sum") == 20).all()
+    weighty = reduce((top_k_weights(similarity, 20) > 0).float(), "b t m q -> b q", "sum").mean()
+    print(f"scores of spread {spread:3}: 20 are kept, of which {weighty:.0f} have a weight above zero, on average")
