@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from browsers import View, missing, open_browser
 from einops import rearrange
 
 import tmrn_edu.viz as viz
@@ -20,7 +21,7 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.looking import look, without
 from tmrn_edu.memory.readers import Insides, SpaceTimeReader, TrajectoryReader
 from tmrn_edu.networks.stcn import STCN
-from tmrn_edu.viz.affinity import check_pixel
+from tmrn_edu.viz.affinity import check_pixel, muted, outlined
 from tmrn_edu.viz.explorer import Scene, pack, unpack
 
 H, W, QUERY, MEMORY = 40, 56, 4, (0, 1, 3)  # padded to 48 x 64: a grid of 12 x 16
@@ -205,6 +206,32 @@ def test_pictures_in_the_scene_are_the_frames(looks):
     assert 0 < (rim[..., 3] == 255).sum() < (mask > 0).sum()
 
 
+def test_the_query_frame_keeps_its_colours_inside_the_outlines(looks):
+    import io
+
+    from PIL import Image
+
+    predicted = torch.zeros(H, W, dtype=torch.uint8)
+    predicted[8:30, 10:40] = 1
+    about = pack(replace(looks["STCN"], predicted=predicted)).about
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(about["predicted"][0][0].split(",")[1]))).convert("RGBA"))
+    assert (
+        shown.shape == (2 * H, 2 * W, 4) and not shown[20:56, 24:76, 3].any()
+    )  # finer than the frame; nothing over the object itself
+    assert shown[16:18, 30, :3].tolist() == [list(map(int, viz.overlays.PALETTE[1]))] * 2 and shown[
+        15, 30
+    ].tolist() == [0, 0, 0, 255]
+    frame = looks["STCN"].frames[QUERY]
+    assert outlined(frame, predicted)[10:28, 12:38].equal(frame[10:28, 12:38])
+
+
+def test_muted_frames_keep_things_apart():
+    two = torch.tensor([[[255, 0, 255], [0, 160, 0]], [[20, 20, 20], [250, 250, 250]]], dtype=torch.uint8)
+    pale = muted(two).float()
+    assert pale.min() >= 30 and pale.max() < 230
+    assert (pale[0, 0] - pale[0, 1]).abs().max() > 80 and (pale[1, 0] - pale[1, 1]).abs().max() > 80
+
+
 # Several query frames, two readers, agents, asking backwards
 
 
@@ -366,3 +393,35 @@ def test_a_browser_finds_the_same_matches(page, view, tmp_path):
     found = json.loads(html.unescape(re.search(r'data-matches="([^"]+)"', shown)[1]))
     assert [tuple(cell) for cell in found] == view.matches
     assert f"STCN, query cell {CELL}, pixel {view.pixel}" in shown
+
+
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+def test_two_readers_fit_into_a_window(tmp_path, clip):
+    """On a projector and a laptop both rows, controls and words are seen at once, in letters to be read; a phone does not scroll sideways."""
+    torch.manual_seed(0)
+    networks = {"one": STCN.tiny(SpaceTimeReader()), "two": STCN.tiny(TrajectoryReader.paper(32, 64))}
+    long = make_clip(seed=4, level="hard", frames=8, size=(64, 64))
+    of = lambda network: [look(network, long.frames, long.index_masks, q, range(q)) for q in (6, 7)]
+    head = '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    file = tmp_path / "page.html"
+    file.write_text(
+        head + viz.explorer_html({name: of(n) for name, n in networks.items()}, truth=long), encoding="utf-8"
+    )
+    measure = """const l = root.explorer.layout(), r = root.getBoundingClientRect(), words = root.querySelector('.line').getBoundingClientRect();
+        return { bottom: words.bottom - r.top, width: l.width, font: l.font, small: l.rows[0].small[0].width, rows: l.rows.length,
+                 over: document.documentElement.scrollWidth - innerWidth, brief: root.querySelector('.brief').getBoundingClientRect().top
+                 < root.querySelector('canvas').getBoundingClientRect().top }"""
+    with open_browser(tmp_path / "user") as driver:
+        seen = {}
+        for size in ((1920, 1080), (1280, 720), (1280, 600), (390, 800)):
+            metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            driver.get(file.as_uri())
+            seen[size] = View(driver).run(measure)
+    assert all(one["rows"] == 2 and one["over"] <= 0 and one["brief"] for one in seen.values())
+    for (_, height), one in list(seen.items())[:3]:
+        assert one["bottom"] <= height and one["small"] >= 120
+    assert (
+        seen[1920, 1080]["width"] == 1600 and 16 <= seen[1920, 1080]["font"] <= 17 and seen[1920, 1080]["small"] > 160
+    )
+    assert seen[1280, 720]["font"] > 14 and seen[390, 800]["font"] == 13

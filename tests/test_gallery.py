@@ -1,6 +1,7 @@
 """The gallery: pages that need nothing else, their index, its command, and what it refuses."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tmrn_edu.data.masks_io import write_mask
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.errors import InputError
 from tmrn_edu.segmenter import segment
+from tmrn_edu.viz.trajectories import cell_errors
 from tmrn_edu.weights import list_networks, load
 
 SHIPPED = {info.name for info in list_networks()}
@@ -55,6 +57,75 @@ def test_every_exhibit_has_its_networks():
     for exhibit in gallery.EXHIBITS:
         assert {source.split(" without ")[0] for source in exhibit.readers.values()} <= SHIPPED
         assert len(exhibit.readers) >= 2
+
+
+def first_two(exhibit):
+    shown = exhibit.show({name: gallery._network(source) for name, source in list(exhibit.readers.items())[:2]})
+    return {name: looks[-1] for name, looks in shown.looks.items()}, shown
+
+
+def test_the_first_pixel_is_where_readers_differ():
+    looks, shown = first_two(ONE)
+    pixel, words = gallery._start(looks, shown.truth)
+    on, off = looks.values()
+    differ = gallery._difference(on, off, shown.truth)
+    assert differ[on.pixel_to_cell(*pixel)] == differ.max() or "trajectories differ" in words
+    same = {"a": on, "b": on}
+    assert "a and b hardly differ here: nowhere by more than 0.0 % of W" in gallery._start(same, shown.truth)[1]
+    moved = on.insides.trajectory.clone() + 3
+    apart = {"a": on, "b": replace(on, insides=replace(on.insides, trajectory=moved))}
+    assert "because trajectories differ there" in gallery._start(apart, None)[1]
+    assert gallery._start({"a": on}, shown.truth)[1] == ""
+
+
+def test_how_wide_a_reader_looks():
+    looks, _ = first_two(ONE)
+    one = looks["on"]
+    even = torch.zeros_like(one.insides.affinity)
+    even[:, :, 3:8] = 1 / 5
+    wide = replace(one, insides=replace(one.insides, affinity=even))
+    assert "memory frame: even 5 of 144 cells" in gallery._how_wide({"even": [wide]})
+
+
+OFF = {  # exhibit -> (cell, pixels off) by reader, as its list of things to try says
+    "together-or-each-frame": {(5, 2): {"STCN": 75, "TMRN, chained": 4, "TMRN, paper": 58}, (10, 15): {"STCN": 25, "TMRN, chained": 21}},
+    "agents": {},
+    "chaining": {(12, 20): {"chaining on": 3, "chaining off": 3}, (8, 6): {"chaining on": 26, "chaining off": 8}},
+    "three-networks": {(15, 11): {"STM": 18, "STCN": 30}},
+    "in-every-network": {
+        (11, 6): {"STM + TMRN": 8, "STCN + TMRN": 2},
+        (12, 4): {"STCN + TMRN": 10, "XMem + TMRN": 3},
+        (3, 20): {"STM + TMRN": 38, "STCN + TMRN": 29, "XMem + TMRN": 26},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("exhibit", gallery.EXHIBITS, ids=lambda exhibit: exhibit.name)
+def test_what_pages_promise_is_seen(exhibit, monkeypatch):
+    monkeypatch.setattr(gallery, "FRAMES", 8)
+    shown = replace(exhibit, queries=(7,)).show(
+        {name: gallery._network(source) for name, source in exhibit.readers.items()}
+    )
+    looks = {name: one for name, (one,) in shown.looks.items()}
+    assert len(exhibit.tries) == 3 and set(OFF[exhibit.name]) <= {one.cell for one in exhibit.tries}
+    for cell, errors in OFF[exhibit.name].items():
+        for name, pixels in errors.items():
+            assert float(cell_errors(looks[name], shown.truth)[:, cell[0], cell[1]].nanmean()) == pytest.approx(
+                pixels, abs=1.0
+            )
+    affinity = lambda name, cell: looks[name].insides.affinity[
+        0, :, :, cell[0] * looks[name].insides.trajectory.shape[-1] + cell[1]
+    ]
+    wide = lambda name, cell: torch.special.entr(affinity(name, cell)).sum(dim=1).exp()
+    if exhibit.name == "agents":
+        assert wide("agents on", (20, 6)).mean() < 0.85 * wide("agents off", (20, 6)).mean()
+        same = affinity("agents on", (15, 11)).argmax(dim=1) == affinity("agents off", (15, 11)).argmax(dim=1)
+        assert (~same).nonzero().tolist() == [[4]]
+    if exhibit.name == "three-networks":
+        assert [round(float(wide(name, (12, 11)).mean())) for name in exhibit.readers] == [
+            pytest.approx(cells, rel=0.15) for cells in (50, 5, 12)
+        ]
+        assert wide("STCN", (15, 11)).max() < 5
 
 
 def test_command(tmp_path, capsys, monkeypatch):

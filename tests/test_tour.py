@@ -173,5 +173,6 @@ def test_the_shipped_tour(tmp_path):
     J = {line.split()[0]: float(line.split()[1]) for line in lines[1:4]}
     assert tuple(J) == tour.NETWORKS
     assert max(J.values()) - J[tour.NETWORKS[0]] > 0.05
+    assert "Trajectory PCK goes the other way" in run.stdout and "tmrn-stcn-chained-tiny 0.2" in run.stdout
     text = (tmp_path / "out" / "tour" / "report.html").read_text(encoding="utf-8")
     assert "hard: stcn-tiny" in text and "averages over many held-out clips" in text

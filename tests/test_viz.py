@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from matplotlib.text import Text
 
 import tmrn_edu.viz as viz
 from tmrn_edu.data.synthetic import make_clip
@@ -67,7 +68,7 @@ def test_affinity_figure_shows_the_heat_maps(looks, clip, weighted):
     for row, (name, one) in zip(axes, looks.items(), strict=True):
         heat = viz.heat_maps(one, PIXEL, weighted).numpy()
         assert row[0].get_ylabel() == name
-        picture = overlay(one.frames[QUERY], one.predicted, alpha=0.35)
+        picture = overlay(one.frames[QUERY], one.predicted, alpha=0, thickness=2)
         assert np.array_equal(row[0].images[0].get_array(), picture.numpy())
         for axis, frame, weight in zip(row[1:], heat, weights_of(one, PIXEL), strict=True):
             image = axis.images[-1]
@@ -138,6 +139,17 @@ def test_trajectory_figure_holds_errors_and_weights(looks, clip):
         x0, x1 = above[index].get_xlim()
         assert -0.5 <= x0 <= dots[:, 0].clip(0).min() and dots[:, 0].clip(max=W - 1).max() <= x1 <= W - 0.5
     assert {line.get_marker() for line in weights.lines} == {"o", "s"}  # told apart without colour too
+
+
+def test_trajectory_figure_names_its_ground_and_numbers_do_not_overlap(looks, clip):
+    figure = viz.trajectory_figure(looks, PIXEL, clip)
+    assert "query frame 4, enlarged" in " ".join(text.get_text().replace("\n", " ") for text in figure.subfigs[0].texts)
+    figure.canvas.draw()
+    for axis in figure.axes[:2]:
+        assert [text.get_text() for text in axis.texts] == [str(t) for t in MEMORY]
+        assert all(text.get_fontsize() >= 8 for text in axis.texts)
+        boxes = [Text.get_window_extent(text) for text in axis.texts]  # without the lines to their dots
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_hidden_frames_say_so(looks, clip):

@@ -4,12 +4,13 @@
     NAME.html ...        one clip, a few networks, every pixel of a few frames to be asked
 
 Each page holds its script, its data and its pictures; nothing is loaded, so it works from a file. The clips of `Exhibit` are synthetic, so
-the true path of every pixel is known, and memories hold true masks, so that what is seen is the reading alone. A `VideoExhibit` is a video of
-your own, whose masks a network made from the first. Ours.
+the true path of every pixel is known, and memories hold true masks, so that what is seen is the reading alone. The shipped pages say what to
+try. A `VideoExhibit` is a video of your own, whose masks a network made from the first. Ours.
 """
 
 import base64
 import html
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ from tmrn_edu.errors import InputError
 from tmrn_edu.looking import PARTS, Look, look, without
 from tmrn_edu.segment_video import output_folder, read_given_masks
 from tmrn_edu.segmenter import segment, shrink
-from tmrn_edu.viz.explorer import explorer_html
+from tmrn_edu.viz.affinity import check_pixel
+from tmrn_edu.viz.explorer import across_page, explorer_html
 from tmrn_edu.viz.explorer_pack import by_frame
 from tmrn_edu.viz.explorer_still import still
-from tmrn_edu.viz.trajectories import choose_pixel
+from tmrn_edu.viz.trajectories import cell_errors, choose_pixel
 from tmrn_edu.weights import load
 
 INDEX = "index.html"
@@ -43,6 +45,10 @@ FRAMES = 8
 QUERIES = (4, 5, 6, 7)  # query frames to scrub through; each is read from all frames before it
 LONGEST = 60  # frames of a video that are looked at, where no query frames are asked for
 SIDE = 480  # rows of its frames, for networks that take any
+APART, SAME = (
+    2.0,
+    0.05,
+)  # pixels that paths are apart at a pixel worth starting from; share of W that counts as a difference
 READ = 5  # memory frames of a video that a query frame is read from: the first, and the latest others
 
 
@@ -53,6 +59,16 @@ class Shown:
     looks: dict[str, list[Look]]
     truth: Clip | None  # where the true paths are known
     about: str  # where the frames and masks come from
+
+
+@dataclass(frozen=True)
+class Try:
+    """Where to point on a page, in its last query frame, and what to expect there."""
+
+    cell: tuple[int, int]
+    expect: str
+    beside: tuple[str, str] = ()  # the two readers to show; the first two if empty
+    colour: str = "W"
 
 
 @dataclass(frozen=True)
@@ -68,12 +84,17 @@ class Exhibit:
     ]  # what the page calls them -> a network's name or file; "NETWORK without PART" switches a part off
     size: tuple[int, int] = (96, 96)  # of the clip, pixels
     photos: bool = False  # textures from photographs: for networks of real video
+    tries: tuple[Try, ...] = ()
+    queries: tuple[int, ...] = ()  # none: QUERIES
+    top_k: int = TOP_K  # cells of a memory frame to keep, if the budget allows
 
     def show(self, networks: Mapping[str, nn.Module]) -> Shown:
         """Every query frame read from all frames before it, with true masks."""
         level, seed = self.clip
         clip = make_clip(seed, level, FRAMES, self.size, pictures=bundled_photos() if self.photos else None)
-        ask = lambda network: [look(network, clip.frames, clip.index_masks, query, range(query)) for query in QUERIES]
+        ask = lambda network: [
+            look(network, clip.frames, clip.index_masks, query, range(query)) for query in self.queries or QUERIES
+        ]
         height, width = self.size
         about = (
             f"A synthetic clip of {FRAMES} frames of {height} x {width} pixels ({level}, seed {seed}), on which no network was trained. Each query "
@@ -93,6 +114,8 @@ class VideoExhibit:
     mask: str | os.PathLike  # of frame 0
     readers: Mapping[str, str]
     queries: tuple[int, ...] = ()  # none: four, evenly spaced
+    tries: tuple[Try, ...] = ()
+    top_k: int = TOP_K
 
     def asked(self) -> tuple[int, ...]:
         """The query frames. Raises InputError for a video or mask that cannot be read, and for frames that the video does not have."""
@@ -142,37 +165,68 @@ def _small(frame: Tensor, side: int) -> Tensor:
 EXHIBITS = (
     Exhibit(
         "together-or-each-frame",
-        "All frames at once, or each frame by itself",
-        "STCN lets all pixels of all memory frames compete in one softmax; TMRN asks each frame where the pixel was, then how much that frame "
-        "counts. Point at the target where its look-alike passes, and see which of the two each reader follows, and where both go wrong.",
+        "One softmax over all frames, and a trajectory",
+        "STCN reads with one softmax over all pixels of all memory frames. TMRN splits it: where in each frame (W), then how much each frame "
+        "counts (u). The split alone changes nothing: STCN's softmax is split here too, with u the share of all that looks similar that lies in the "
+        "frame. What changes the answer: TMRN weighs frames by attention along the trajectory (in the paper, instead of that share), its agents "
+        "correct similarities, and “chained”, our addition, starts each step from where it found the pixel in the frame after, and minds age.",
         ("medium", 1),
         {"STCN": "stcn-tiny", "TMRN, chained": "tmrn-stcn-chained-tiny", "TMRN, paper": "tmrn-stcn-tiny"},
+        tries=(
+            Try((5, 2), "background. STCN looks at the far side of the frame (75 pixels off), TMRN, chained, stays near (4 pixels)."),
+            Try(
+                (5, 2),
+                "the same pixel. Looking into each frame by itself is not enough: TMRN as in the paper is far off too (58 pixels).",
+                ("TMRN, paper", "TMRN, chained"),
+            ),
+            Try((10, 15), "the target. Bright cells lie on target and look-alike, and rings between them: both readers go wrong (25 and 21 pixels)."),
+        ),
     ),
     Exhibit(
         "agents",
         "With agents, and without them",
-        "The same network twice, not one weight changed; below, its agents have no say (lambda = 0). Choose the colours “agents” to see which "
-        "agent answers for which pixel. In this small network they move affinities by little: change the reader and see whether you find where.",
-        ("medium", 1),
+        "Agents are a few directions that TMRN finds in each memory frame; two pixels for which the same agents answer become more similar, by a "
+        "number lambda that was learned. The same network twice, not one weight changed; below, lambda = 0: its agents have no say.",
+        ("hard", 3),
         {"agents on": "tmrn-stcn-tiny", "agents off": "tmrn-stcn-tiny without agents"},
+        queries=(7,),
+        top_k=200,
+        tries=(
+            Try((20, 6), "background. With agents on, the pixel looks at fewer cells; the rings move by a few pixels, here away from the truth."),
+            Try((15, 11), "the target. Best cells stay where they were in all frames but frame 4: agents change little here."),
+            Try((20, 6), "which agent answers for which pixel; the one that answers for yours is in full colour.", colour="agents"),
+        ),
     ),
     Exhibit(
         "chaining",
         "With chaining, and without it",
-        "A network for real video, on a clip with textures from photographs. Below, it matches each frame anew (beta = 0) instead of starting "
-        "from where it found the pixel in the next later frame. It reads with the ten best cells of all its memory, so some frames are not read.",
+        "A network for real video, on a clip with textures from photographs. Above, it expects a pixel near where it found it in the next later "
+        "frame, and a cell counts less the further it lies from there, by a number beta that was learned. Below, beta = 0: it matches each frame "
+        "anew. It reads with the ten best cells of all its memory, so some frames are not read.",
         ("hard", 5),
         {"chaining on": "tmrn-stcn-tracking-mobile", "chaining off": "tmrn-stcn-tracking-mobile without chaining"},
         size=(128, 192),
         photos=True,
+        tries=(
+            Try((7, 15), "with chaining, best cells stay close to each other from frame to frame; without, they jump about."),
+            Try((12, 20), "background like nothing else: the same path with and without (3 pixels off). There is nothing to correct."),
+            Try((8, 6), "chaining can do harm: a step from a wrong place leads on to wrong places (26 pixels off; 8 without)."),
+        ),
     ),
     Exhibit(
         "three-networks",
         "STM, STCN, XMem",
         "Three ways to say how alike two pixels are: a product of keys, their distance, a distance that each pixel sharpens for itself. "
-        "Put two of them beside each other and compare how wide they look.",
+        "Put two of them beside each other and compare how wide they look; the numbers are below the view.",
         ("hard", 3),
         {"STM": "stm-tiny", "STCN": "stcn-tiny", "XMem": "xmem-tiny"},
+        tries=(
+            Try((12, 11), "the target. STM looks at some 50 cells of each frame, STCN at about 5."),
+            Try((12, 11), "the same pixel: XMem looks at about 12 cells of each frame, more than STCN.", ("STCN", "XMem")),
+            Try((15, 11), "narrow is not right: STCN looks at 1 to 4 cells of each frame, and is 30 pixels off; STM, which looks wider, 18."),
+        ),
+        queries=(7,),
+        top_k=200,
     ),
     Exhibit(
         "in-every-network",
@@ -180,8 +234,20 @@ EXHIBITS = (
         "TMRN's reader in place of the one that STM, STCN and XMem came with. The trajectories of one pixel differ as the keys do.",
         ("easy", 2),
         {"STM + TMRN": "tmrn-stm-tiny", "STCN + TMRN": "tmrn-stcn-tiny", "XMem + TMRN": "tmrn-xmem-tiny"},
+        queries=(7,),
+        top_k=200,
+        tries=(
+            Try((11, 6), "the target. STCN's keys find it in every frame (2 pixels off); STM's look wider, and their rings are 8 pixels off."),
+            Try((12, 4), "the target's rim. XMem's keys keep it (3 pixels off), STCN's less (10).", ("STCN + TMRN", "XMem + TMRN")),
+            Try((3, 20), "background that looks like itself everywhere: no network finds the place (26 pixels off or more)."),
+        ),
     ),
 )  # fmt: skip
+
+WORDS = (
+    "Affinity W: how the pixel that asks (square) shares out its look over the cells of a memory frame; it sums to one over each frame. Expected "
+    "position (ring): the mean of all these cells, weighted by W. It may lie between two bright cells, where nothing matches."
+)
 
 
 def gallery(
@@ -243,20 +309,111 @@ def page(exhibit: Exhibit | VideoExhibit, network=None) -> tuple[str, bytes]:
     network = network or _network
     shown = exhibit.show({name: network(source) for name, source in exhibit.readers.items()})
     first = list(by_frame(shown.looks).values())[-1]
-    pixel = choose_pixel(first, shown.truth)
+    pixel, chosen = _start(first, shown.truth)
     made = ", ".join(f"`{name}` is {source}" for name, source in exhibit.readers.items())
-    chosen = (
-        "The first pixel was chosen because the readers differ there: it shows how, not how often."
-        if len(first) > 1
-        else ""
-    )
     parts = [
         report.paragraph(exhibit.words),
-        explorer_html(shown.looks, pixel, TOP_K, shown.truth, BUDGET),
+        report.paragraph(WORDS),
+        _tries(exhibit.tries, list(first), next(iter(first.values())).query),
+        across_page(explorer_html(shown.looks, pixel, exhibit.top_k, shown.truth, BUDGET)),
+        report.paragraph(_how_wide(shown.looks)),
         report.paragraph(f"{shown.about} {chosen} Networks: {made}. Made by `tmrn-edu gallery`."),
         '<p><a href="index.html">All pages</a></p>',
     ]
     return report.page(exhibit.title, parts), still(first, pixel, shown.truth)
+
+
+def _start(looks: Mapping[str, Look], truth: Clip | None) -> tuple[tuple[int, int], str]:
+    """The pixel (y, x) that is shown first, and why: where paths of the first two readers part; else where their affinities differ most."""
+    pixel, names = choose_pixel(looks, truth), list(looks)[:2]
+    if len(names) < 2:
+        return pixel, ""
+    pair = [looks[name] for name in names]
+    y, x = check_pixel(pair[0], pixel)
+    if truth is not None:
+        errors = [float(cell_errors(look, truth)[:, y, x].nanmean()) for look in pair]
+        if abs(errors[0] - errors[1]) >= APART:
+            seen = " and ".join(
+                f"{error:.0f} pixels off with {name}" for name, error in zip(names, errors, strict=True)
+            )
+            return (
+                pixel,
+                f"The first pixel was chosen because trajectories differ there ({seen}): it shows how, not how often.",
+            )
+    else:
+        paths = [look.insides.trajectory[0, :, :, y, x].cpu() for look in pair]
+        apart = pair[0].cell * float((paths[0] - paths[1]).norm(dim=1).mean())
+        if apart >= APART:
+            return (
+                pixel,
+                f"The first pixel was chosen because trajectories differ there, by {apart:.0f} pixels on average: it shows how, not how often.",
+            )
+    differ = _difference(*pair, truth)
+    y, x = divmod(int(differ.argmax()), differ.shape[1])
+    place = pair[0].cell_to_pixel(torch.tensor([y, x]).float()).round().int().tolist()
+    most, usual = float(differ.max()), float(differ[differ >= 0].median())
+    if most < SAME:
+        return (
+            pixel,
+            f"{names[0]} and {names[1]} hardly differ here: nowhere by more than {100 * most:.1f} % of W, on average over memory frames.",
+        )
+    return tuple(place), (
+        f"The first pixel was chosen because affinities differ there most: {100 * most:.0f} % of W lies on other cells with {names[0]} than with "
+        f"{names[1]}, on average over memory frames. For half of all pixels it is less than {max(100 * usual, 1):.0f} %."
+    )
+
+
+def _difference(one: Look, other: Look, truth: Clip | None) -> Tensor:
+    """Share of W that lies on other cells, mean over memory frames, `h w`; -1 outside the frame, and where the truth is mostly hidden."""
+    height, width = one.insides.trajectory.shape[-2:]
+    pair = [look.insides.affinity[0].float().cpu() for look in (one, other)]
+    share = rearrange((pair[0] - pair[1]).abs().sum(dim=1).mean(dim=0) / 2, "(h w) -> h w", h=height)
+    cells = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")).float()
+    middles, size = one.cell_to_pixel(cells).round(), rearrange(torch.tensor(one.frames.shape[1:3]), "yx -> yx 1 1")
+    there = ((middles >= 0) & (middles < size)).all(dim=0)
+    if truth is not None:
+        seen = there & (cell_errors(one, truth).isfinite().float().mean(dim=0) >= 0.5)
+        there = seen if seen.any() else there
+    return torch.where(there, share, -1.0)
+
+
+def _how_wide(looks: Mapping[str, Sequence[Look]]) -> str:
+    """At how many cells readers look, exp of the entropy of W, from the whole affinity."""
+    cells = {}
+    for name, several in looks.items():
+        wide = []
+        for one in several:
+            affinity = one.insides.affinity[0].float().cpu()
+            entropy = torch.special.entr(affinity).sum(dim=1)
+            wide.append(entropy[affinity.sum(dim=1) > 0])  # frames that are read
+        cells[name] = float(torch.cat(wide).median().exp())
+    of = next(iter(looks.values()))[0].insides.affinity.shape[2]
+    said = ", ".join(f"{name} {number:.0f}" for name, number in cells.items())
+    return (
+        f"How wide a pixel looks into a memory frame: {said} of {of} cells. (As many cells, looked at equally, have the entropy of W: "
+        "the median over all pixels and memory frames, from the whole affinity, not only from the cells that are kept for the view.)"
+    )
+
+
+def _tries(tries: Sequence[Try], readers: Sequence[str], query: int) -> str:
+    """A list of things to try, each with a button that points there."""
+    if not tries:
+        return ""
+    lines = []
+    for one in tries:
+        shown = one.beside or readers[:2]
+        state = {
+            "query": one.cell,
+            "frame": query,
+            "memory_cell": [],
+            "colour": one.colour,
+            "reader": shown[0],
+            "beside": shown[1],
+        }
+        act = f"const e = document.querySelector('.tmrn-explorer').explorer; e.show({{...e.state(), ...{json.dumps(state)}}})"
+        button = f'<button type="button" onclick="{html.escape(act)}">cell {one.cell}</button>'
+        lines.append(f"<li>{button} {html.escape(one.expect)}</li>")
+    return "<p>Try this: point here (or press), expect that.</p>\n<ol>" + "\n".join(lines) + "</ol>"
 
 
 def _network(source: str) -> nn.Module:

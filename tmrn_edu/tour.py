@@ -34,7 +34,7 @@ from tmrn_edu.looking import Look, look
 from tmrn_edu.metrics import region_similarity, score
 from tmrn_edu.segment_video import output_folder
 from tmrn_edu.segmenter import segment
-from tmrn_edu.viz.explorer import explorer_html
+from tmrn_edu.viz.explorer import across_page, explorer_html
 from tmrn_edu.viz.overlays import contact_sheet, overlay
 from tmrn_edu.viz.trajectories import choose_pixel, comparison_figure, path_errors, trajectory_figure
 from tmrn_edu.weights import list_networks, load
@@ -91,7 +91,25 @@ class Tour:
         compared = f"; {' and '.join(words)}" if words else ""
         return (
             f"On this clip {baseline.name} finds the target with J = {baseline.J:.3f}{compared}. "
-            "One clip, chosen to be instructive, proves nothing: the report ends with averages over many."
+            f"{self._masks_and_positions()}One clip, chosen to be instructive, proves nothing: the report ends with averages over many."
+        )
+
+    def _masks_and_positions(self) -> str:
+        """A sentence where a network's masks are better than the baseline's and its best matches worse, or the other way round."""
+        baseline, *others = self.results
+        odd = [
+            one
+            for one in others
+            if (one.J - baseline.J) * (one.pck - baseline.pck) < 0
+            and abs(one.J - baseline.J) >= 0.005
+            and abs(one.pck - baseline.pck) >= 0.02
+        ]
+        if not odd:
+            return ""
+        said = " and ".join(f"{one.name} {one.pck:.3f}" for one in odd)
+        return (
+            f"Trajectory PCK goes the other way ({baseline.name} {baseline.pck:.3f}, {said}): a mask only asks whether the pixels that are looked "
+            "at belong to the target, not whether they are the very same ones. "
         )
 
 
@@ -185,7 +203,7 @@ def mask_sheet(clip: Clip, masks: Mapping[str, Tensor], columns: int = 4) -> Fig
         titles += [f"{name}, frame {t}" if name == TRUTH or t == 0 else f"{name}: J {J[t]:.2f}" for t in shown]
     rows = torch.cat([index_masks[shown] for index_masks in masks.values()])
     frames = repeat(clip.frames[shown], "t H W c -> (n t) H W c", n=len(masks))
-    return contact_sheet(frames, rows, columns=len(shown), titles=titles)
+    return contact_sheet(frames, rows, columns=len(shown), titles=titles, alpha=0, thickness=2)
 
 
 def write_comparison(path: Path, frames: UInt8[Tensor, "t H W 3"], masks: Mapping[str, Tensor], scale: int = 3) -> None:
@@ -198,7 +216,9 @@ def write_comparison(path: Path, frames: UInt8[Tensor, "t H W 3"], masks: Mappin
                 labels = repeat(index_masks[t], "H W -> (H y) (W x)", y=scale, x=scale)
                 strip = Image.new("RGB", (big.shape[1], 20), "white")
                 ImageDraw.Draw(strip).text((6, 4), f"{name}, frame {t}", fill="black")
-                panels.append(np.concatenate([np.asarray(strip), overlay(big, labels).numpy()]))
+                panels.append(
+                    np.concatenate([np.asarray(strip), overlay(big, labels, alpha=0, thickness=scale + 1).numpy()])
+                )
             writer.write(np.concatenate(panels, axis=1))
 
 
@@ -225,22 +245,25 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
             "and reads off whether those belonged to the object. When something else looks like the object, that goes wrong."
         ),
         report.paragraph(
-            f"The baseline, `{names[0]}`, compares a pixel with all pixels of all memory frames at once and lets the most similar win (one "
-            "softmax over space and time). TMRN, “Alignment Before Aggregation” (ICCV 2023), asks every memory frame by itself where the "
-            "pixel was. Those counterparts, one per frame, are the pixel's trajectory; only then is decided how much each frame counts. "
-            "What is called chained also lets each step of the trajectory start from the one before it, which is our addition. "
+            f"The baseline, `{names[0]}`, compares a pixel with all pixels of all memory frames at once, in one softmax over space and time. "
+            "TMRN, “Alignment Before Aggregation” (ICCV 2023), asks every memory frame by itself where the pixel was, and then how much each "
+            "frame counts. Its counterparts, one per frame, are the pixel's trajectory. That split alone changes nothing: one softmax over "
+            "everything is one within each frame, times the share of all that looks similar that lies in the frame. What changes the answer is "
+            "that frames are weighed by attention along the trajectory instead, and that a few directions in each frame, its agents, correct "
+            "what counts as similar. What is called chained keeps that share too, lets each step of the trajectory start from the one before it, "
+            "and minds how old a frame is: our additions. "
             "The networks are built alike in everything but this reading of the memory."
         ),
         report.heading("The clip, and what was found"),
         report.paragraph(
             f"{len(clip.frames)} frames of {height} x {width} pixels, synthetic, so that the true path of every pixel is "
-            f"known: {SCENES[clip.level]}. Only the target is asked for (tinted; mask of frame 0 given). No network was trained "
+            f"known: {SCENES[clip.level]}. Only the target is asked for (outlined; mask of frame 0 given). No network was trained "
             f"on this clip, `make_clip({clip.seed}, {clip.level!r})`. It was chosen by eye out of 76 because the networks "
             "behave differently on it: it is instructive, not typical."
         ),
         report.picture(
             pictures["masks"],
-            "Frames in columns; truth and each network in rows, masks tinted",
+            "Frames in columns; truth and each network in rows, masks outlined",
             "First row: the truth. Then what each network found.",
         ),
         report.video(film, "The same as a film.") if film.exists() else "",
@@ -250,9 +273,8 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
             "J is the overlap of found and true mask (intersection over union), F the agreement of their outlines; 1 is "
             "perfect. “J, true memories”: the memory is given true masks of all earlier frames instead of the network's own, "
             "so that no mistake is handed on; it tells what the reading alone is worth. “Trajectory PCK”: of the best "
-            "matches of the target's cells in the last frame, one per memory frame, the share within 4 pixels of the truth. A "
-            "network can find better masks with worse positions: the mask only asks whether the pixels it looks at belong to "
-            "the target, not whether they are the very same ones. Frames per second: on the machine that made this page."
+            "matches of the target's cells in the last frame, one per memory frame, the share within 4 pixels of the truth. Frames "
+            "per second: on the machine that made this page."
         ),
         report.heading("One pixel, looked up in memory"),
         report.paragraph(
@@ -260,7 +282,7 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
             "frame was chosen like the clip; the pixel was picked by a rule: where the baseline loses the true path by most while "
             "the others keep it. So it shows "
             "how the readers differ, not how often. Mean distance between its path and the true one: "
-            + ", ".join(f"`{name}` {error:.1f} pixels" for name, error in errors.items())
+            + ", ".join(f"`{name}` {error:.0f} pixels" for name, error in errors.items())
             + "."
         ),
         report.picture(
@@ -277,7 +299,7 @@ def page(done: Tour, looks: Mapping[str, Look], pictures: Mapping[str, bytes], f
         ),
         report.heading("Look for yourself"),
         report.paragraph("Click or drag on the frame below, and switch between the readers: every pixel can be asked."),
-        explorer_html(looks, pixel, truth=clip),
+        across_page(explorer_html(looks, pixel, truth=clip)),
         report.heading("What this page does not show"),
         *_averages(names),
         report.paragraph(

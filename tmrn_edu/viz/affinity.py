@@ -29,6 +29,8 @@ from .overlays import overlay
 WIDTH, PANEL = 10.4, (1.3, 2.0)  # inches: of a figure, and of a panel at least and at most
 DPI = 72
 COLOURS = "viridis"  # even in lightness and the same for all kinds of colour vision
+# As in explorer_paint.js: black, contrast and colour of a muted frame; the power of a share of the largest affinity that is its opacity.
+MUTED, VISIBLE = (34, 0.52, 0.35), 0.45
 PER_FRAME = "affinity W: sums to one over each memory frame\ncolour: share of the largest in its frame"
 WEIGHTED = "W x temporal weight u: sums to one over all memory frames\ncolour: share of the largest in its row"
 
@@ -97,7 +99,7 @@ def affinity_figure(
 
     Colours show W[t,m,q] relative to the largest of its frame, so a frame that hardly counts looks as sure as any
     other: its temporal weight u stands above it. `weighted=True` colours W u relative to the largest of the row. The
-    query frame carries the masks as segmented, memory frames the outline of those they were stored with. `pixel`:
+    query frame carries the outlines of the masks as segmented, memory frames those of the masks they were stored with. `pixel`:
     (y, x). The heat map of a panel is its last image, in units of the affinity. Raises InputError for a pixel outside
     the frame and for looks that cannot stand side by side. Source: ours.
     """
@@ -130,8 +132,8 @@ def panels(looks: dict[str, Look], pixel: tuple[int, int], dpi: float | int) -> 
 
 
 def draw_query(axis: Axes, look: Look, pixel: tuple[int, int]) -> None:
-    """The query frame with its predicted masks, and the cell of the pixel that asks."""
-    draw_frame(axis, overlay(look.frames[look.query], look.predicted, alpha=0.35))
+    """The query frame with its predicted masks' outlines, and the cell of the pixel that asks."""
+    draw_frame(axis, outlined(look.frames[look.query], look.predicted))
     mark_cell(axis, look, check_pixel(look, pixel), "white")
 
 
@@ -140,7 +142,7 @@ def draw_heat_maps(axes: np.ndarray, look: Look, pixel: tuple[int, int], weighte
     heat = heat_maps(look, pixel, weighted).numpy()
     for axis, t, frame_heat, weight in zip(axes, look.memory, heat, weights_of(look, pixel), strict=True):
         top = max(float(heat.max() if weighted else frame_heat.max()), 1e-12)
-        draw_frame(axis, overlay(grey(look.frames[t]), look.index_masks[t], alpha=0.0))
+        draw_frame(axis, overlay(muted(look.frames[t]), look.index_masks[t], alpha=0.0))
         y0, x0 = (-o - 0.5 for o in look.offset)
         y1, x1 = y0 + look.cell * frame_heat.shape[0], x0 + look.cell * frame_heat.shape[1]
         axis.imshow(
@@ -148,13 +150,26 @@ def draw_heat_maps(axes: np.ndarray, look: Look, pixel: tuple[int, int], weighte
             cmap=COLOURS,
             vmin=0,
             vmax=top,
-            alpha=np.sqrt(frame_heat / top),
+            alpha=(frame_heat / top) ** VISIBLE,
             extent=(x0, x1, y1, y0),
             interpolation="nearest",
         )
         fit_to_frame(axis, look)
         name = f"frame {t}\n" if axis in first else ""
         axis.set_title(f"{name}u = {weight:.2f}", fontsize=8, pad=3)
+
+
+def outlined(frame: Tensor, index_mask: Tensor) -> Tensor:
+    """A frame in its own colours with thick outlines of its objects: what looks alike still does."""
+    return overlay(frame, index_mask, alpha=0.0, thickness=max(2, round(len(frame) / 60)))
+
+
+def muted(frame: Tensor) -> Tensor:
+    """A frame paler and with little of its colour: heat stands out on it, and a target still differs from what is beside it."""
+    light = reduce(frame.float(), "H W c -> H W 1", "mean")
+    black, contrast, colour = MUTED
+    levels = black + contrast * light + colour * (frame - light)
+    return (4 * (levels / 4).round()).clamp(0, 255).to(torch.uint8)  # in few levels, which pack well
 
 
 def grey(frame: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ function say(node, text) { if (node.textContent !== text) node.textContent = tex
 async function picture(uri) {
   const image = Object.assign(new Image(), { src: uri });
   await image.decode();
-  return image;
+  return createImageBitmap(image); // keeps it decoded: the first pointer need not wait for that
 }
 
 // Puts an explorer into `root`. `state`: {about, query, frame, reader, beside, memory_cell, colour}, as the traits of the widget;
@@ -63,6 +63,7 @@ async function mount(root, state, packed, hooks = {}) {
     range.oninput = () => scrubTo(Number(range.value));
     range.output = element("output", scrub);
   }
+  const brief = element("div", root, { className: "brief" });
   const canvas = element("canvas", root, { tabIndex: 0 });
   canvas.setAttribute("role", "application");
   const line = element("div", root, { className: "line" });
@@ -114,11 +115,21 @@ async function mount(root, state, packed, hooks = {}) {
       + "u and the bar: temporal weight of the frame; u sums to one over the memory frames." + (about.empty ? " Not read: nothing of the frame is among the best that this network reads with." : "") + (about.truth ? " ✕ and dashed line: the true path, where the point is to be seen; numbers in pixels: error." : ""));
   }
 
+  // Room for the canvas, so that controls, all rows and the line of words fit into a window; in a frame of its own, whose height follows the page's, the screen's.
+  function tallest() {
+    const inner = window === window.top ? window.innerHeight : Math.max(window.innerHeight, 0.75 * screen.availHeight);
+    return 0.85 * inner - (canvas.getBoundingClientRect().top - root.getBoundingClientRect().top);
+  }
+
   function draw() {
     const shown = now.beside < 0 ? [now.reader] : [now.reader, now.beside], of = (reader) => ({ view: now.view, reader });
     const answers = shown.map((reader) => about.views[now.view].memory.map((_, t) => answer(about, data, of(reader), now.query, t)));
     const votes = shown.map((reader) => (now.asked ? voters(about, data, of(reader), now.asked.cell, now.asked.t, now.colour === "W u") : []));
-    painter.draw({ ...now, shown }, root.clientWidth ? Math.max(280, root.clientWidth - 12) : 856, answers, votes);
+    const width = root.clientWidth ? Math.max(280, root.clientWidth - 12) : 856;
+    root.style.setProperty("--letters", `${letters(width)}px`);
+    say(brief, width < NARROW ? `□ best ○ expected${about.truth ? " ✕ true" : ""} · yellow: looks most`
+      : `□ best cell   ○ expected position${about.truth ? "   ✕ true position" : ""}   bright yellow: where the pixel looks most   u: weight of the frame`);
+    painter.draw({ ...now, shown }, width, tallest(), answers, votes);
     buttons.forEach((each, index) => each.setAttribute("aria-pressed", index === now.reader));
     if (beside) [...(beside.value = about.readers[now.beside] ?? "", beside.options)].forEach((option) => { option.disabled = option.value === about.readers[now.reader]; });
     colourBox.value = now.colour;
@@ -198,6 +209,8 @@ async function mount(root, state, packed, hooks = {}) {
   let drawn = root.clientWidth;
   draw();
   performance.mark("tmrn-explorer"); // first picture; benchmarks/explorer.py reads it
+  const tall = () => { if (!root.isConnected) window.removeEventListener("resize", tall); else if (root.clientWidth >= NARROW) draw(); };
+  window.addEventListener("resize", tall);
   new ResizeObserver(() => { if (root.clientWidth && Math.abs(root.clientWidth - drawn) > 1) { drawn = root.clientWidth; draw(); } }).observe(root);
   const view = { show(next) { read(next); draw(); }, state: told, layout: painter.layout, middleOf: painter.middleOf };
   root.explorer = view; // for a page's own scripts

@@ -220,6 +220,11 @@ def explore(looks: Looks, pixel: tuple[int, int] | None = None, top_k: int = 30,
     return Explorer(looks, _start(looks, pixel, truth)[2], top_k, truth)
 
 
+def across_page(piece: str) -> str:
+    """A piece of HTML as wide as the window, up to what an explorer takes, in a page whose text is narrower (`report.page`)."""
+    return f'<div style="width: max(100%, min(1612px, 100vw - 3rem)); position: relative; left: 50%; transform: translateX(-50%)">\n{piece}</div>\n'
+
+
 def explorer_html(
     looks: Looks, pixel: tuple[int, int] | None = None, top_k: int = 30, truth: Clip | None = None, budget: int = BUDGET
 ) -> str:

@@ -44,7 +44,7 @@ LEVELS = 15  # of affinity, on a square-root scale: what an eye tells apart in a
 CELL, PIXEL = 8, 4  # parts of a cell and of a pixel in which positions are kept
 BUDGET = 390_000  # bytes of a view as saved in a notebook, script included; k shrinks until it fits
 SIDE = 256  # pixels the longer side of a packed frame has at most
-FILL = 70  # alpha of a mask on the query frame, of 255; its rim is opaque
+DARK = 255  # label of the dark line around an outline
 
 Looks = Look | Sequence[Look] | Mapping[str, Look | Sequence[Look]]
 
@@ -134,8 +134,8 @@ def pack(
         "views": [{"query": query, "memory": memory[query]} for query in views],
         "size": list(look.frames.shape[1:3]), "grid": [height, width], "cell": look.cell, "offset": list(look.offset),
         "numbers": numbers, "frames": [_jpeg(look.frames[t]) for t in numbers],
-        "stored": stored, "outlines": [_masks(look.index_masks[t]) for t in stored],
-        "predicted": [[_masks(view[name].predicted, FILL) for view in views.values()] for name in names],
+        "stored": stored, "outlines": [_outlines(look.index_masks[t]) for t in stored],
+        "predicted": [[_outlines(view[name].predicted, thick=True) for view in views.values()] for name in names],
         "agents": agents,
         "agentColours": (255 * agent_colours(max(agents))).round().astype(int).tolist() if any(agents) else [],
         "truth": truth is not None,
@@ -323,16 +323,25 @@ def _jpeg(frame: Tensor) -> str:
     return _uri(Image.fromarray(frame.numpy()), "jpeg", quality=75, optimize=True)
 
 
-def _masks(index_mask: Tensor, fill: int = 0) -> str:
-    """Every object in its colour: its rim, and what is within with alpha `fill`; the rest transparent."""
-    mask = index_mask.numpy().copy()
-    mask[mask == 255] = 0
-    inner = np.pad(mask, 1, mode="edge")
-    rim = (mask > 0) & np.any([np.roll(inner, s, axis=a)[1:-1, 1:-1] != mask for a in (0, 1) for s in (1, -1)], axis=0)
-    if not fill:
-        picture = Image.fromarray(np.where(rim, mask, 0).astype(np.uint8), mode="P")
-        picture.putpalette(PALETTE.numpy().tobytes())
-        return _uri(picture, "png", transparency=0, optimize=True)
-    alpha = np.where(rim, 255, np.where(mask > 0, fill, 0)).astype(np.uint8)
-    coloured = np.concatenate([PALETTE.numpy()[mask], rearrange(alpha, "H W -> H W 1")], axis=-1)
-    return _uri(Image.fromarray(coloured, mode="RGBA"), "png", optimize=True)
+def _outlines(index_mask: Tensor, thick: bool = False) -> str:
+    """The rim of every object in its colour, the rest transparent; `thick`: finer where the frame is small, with a dark line around it."""
+    small = Image.fromarray(index_mask.numpy())
+    small.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
+    if thick and max(small.size) <= SIDE // 2:
+        small = small.resize([2 * side for side in small.size], Image.Resampling.NEAREST)
+    mask = np.where(np.asarray(small) == 255, 0, small).astype(np.uint8)
+    rim = np.where((mask > 0) & _edge(mask, max(2, round(max(mask.shape) / 90)) if thick else 1), mask, 0)
+    if thick:
+        rim[(mask == 0) & _edge(mask, 1)] = DARK
+    picture = Image.fromarray(rim.astype(np.uint8), mode="P")
+    colours = PALETTE.numpy().copy()
+    colours[DARK] = 0
+    picture.putpalette(colours.tobytes())
+    return _uri(picture, "png", transparency=0, optimize=True)
+
+
+def _edge(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Pixels that have another label at most `reach` pixels up, down or beside them."""
+    around = np.pad(mask, reach, mode="edge")
+    shifts = [(s, axis) for s in range(-reach, reach + 1) for axis in (0, 1)]
+    return np.any([np.roll(around, *shift)[reach:-reach, reach:-reach] != mask for shift in shifts], axis=0)

@@ -1,34 +1,62 @@
 // How an explorer looks: a canvas with, for each reader shown, the query frame and its memory frames.
 
-const GAP = 8, HEAD = 18, FOOT = 14, TITLE = 20, NARROW = 560; // CSS pixels
+const GAP = 8, NARROW = 560, LEAST = 140; // CSS pixels: between panels; a phone; the panels of a row at least
+const MUTED = [34, 0.52, 0.35], VISIBLE = 0.45; // of a muted frame: black, contrast, colour; the power of a share that is its opacity
 const INK = "#1a1a1a", BLUE = "#0072b2", TRUE = "#f0e442";
 
-// Where everything stands on a canvas `width` wide: rows of {reader, title, large, small: [...]}, and the height.
-function arrange(about, { view, shown }, width) {
+// Pixels of letters on a canvas `width` wide: 16 at 1500, to be read from the last row of a class, and not below 13.
+function letters(width) { return Math.min(Math.max(10 + width / 250, 13), 17); }
+
+// Where everything stands on a canvas `width` wide and, where there is room beside each other, about `tall` high at most:
+// rows of {reader, title, large, small: [...]}, the height, and the letters' size. Text and signs grow with the width.
+function arrange(about, { view, shown }, width, tall) {
   const [H, W] = about.size, count = about.views[view].memory.length, two = shown.length > 1, narrow = width < NARROW;
-  const left = narrow ? Math.min(width, 300) : width * (two ? 0.27 : 0.32);
-  const right = narrow ? width : width - left - GAP, tall = two ? 330 : 420;
-  const fit = (columns) => Math.min((right - GAP * (columns - 1)) / columns, (tall / Math.ceil(count / columns) - HEAD - FOOT) * W / H);
-  let columns = Array.from({ length: count }, (_, i) => i + 1).reduce((best, c) => (fit(c) > fit(best) ? c : best));
-  if (narrow) columns = Math.min(count, 3);
-  const side = narrow ? (width - GAP * (columns - 1)) / columns : Math.max(fit(columns), 40), step = side * H / W + HEAD + FOOT;
+  const font = letters(width), small = 8 * font, title = two ? Math.round(1.5 * font) : 0, head = Math.round(1.4 * font), foot = Math.round(0.6 * font) + 5;
+  const room = Math.max(tall / shown.length - title - head - foot, LEAST); // for the panels of a row; `small`: how wide words above a panel are
+  const plan = (share) => { // memory panels beside a query panel of this share of the width, as large as they can be
+    const left = narrow ? Math.min(width, 300) : Math.min(share * width, room * W / H), right = narrow ? width : width - left - GAP;
+    const fit = (columns) => {
+      const lines = Math.ceil(count / columns);
+      return Math.min((right - GAP * (columns - 1)) / columns, (room - (lines - 1) * (head + foot)) / lines * W / H);
+    };
+    let columns = Array.from({ length: count }, (_, i) => i + 1).reduce((best, c) => (fit(c) > fit(best) ? c : best));
+    if (!narrow && fit(columns) >= small) return { left, columns, side: fit(columns) };
+    columns = Math.max(1, Math.min(count, narrow ? 3 : Math.floor((right + GAP) / (small + GAP)))); // rows grow
+    return { left, columns, side: narrow ? (width - GAP * (columns - 1)) / columns : small };
+  };
+  const plans = (two ? [0.27, 0.23, 0.19] : [0.32]).map(plan), largest = Math.max(...plans.map(({ side }) => side));
+  const { left, columns, side } = plans.find((each) => each.side > 0.97 * largest), step = side * H / W + head + foot;
   let top = 0;
   const rows = shown.map((reader) => {
-    const title = two ? top + TITLE - 6 : null, y = top + (two ? TITLE : 0) + HEAD;
-    const large = { x: 0, y, width: left, height: left * H / W };
-    const [x0, y0] = narrow ? [0, large.y + large.height + HEAD + GAP] : [left + GAP, y];
-    const small = about.views[view].memory.map((_, i) => ({ x: x0 + (i % columns) * (side + GAP), y: y0 + Math.floor(i / columns) * step, width: side, height: side * H / W }));
-    top = Math.max(large.y + large.height, small.at(-1).y + small.at(-1).height) + FOOT;
-    return { reader, title, large, small };
+    const y = top + title + head, large = { x: 0, y, width: left, height: left * H / W };
+    const [x0, y0] = narrow ? [0, large.y + large.height + head + GAP] : [left + GAP, y];
+    const panels = about.views[view].memory.map((_, i) => ({ x: x0 + (i % columns) * (side + GAP), y: y0 + Math.floor(i / columns) * step, width: side, height: side * H / W }));
+    const row = { reader, title: two ? top + title - Math.round(0.4 * font) : null, large, small: panels };
+    top = Math.max(large.y + large.height, panels.at(-1).y + panels.at(-1).height) + foot;
+    return row;
   });
-  return { rows, width, height: top };
+  return { rows, width, height: top, font };
+}
+
+// A picture paler and with little of its colour, so that heat stands out and things can still be told apart; as `muted` in affinity.py.
+function muted(image) {
+  const own = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height }), ink = own.getContext("2d", { willReadFrequently: true });
+  ink.drawImage(image, 0, 0);
+  const pixels = ink.getImageData(0, 0, own.width, own.height), { data } = pixels;
+  for (let i = 0; i < data.length; i += 4) {
+    const light = (data[i] + data[i + 1] + data[i + 2]) / 3;
+    for (let c = i; c < i + 3; c++) data[c] = MUTED[0] + MUTED[1] * light + MUTED[2] * (data[c] - light);
+  }
+  ink.putImageData(pixels, 0, 0);
+  return own;
 }
 
 function makePainter(canvas, about, data, pictures) {
   const [H, W] = about.size, [h, w] = about.grid, pen = canvas.getContext("2d");
   const mask = Object.assign(document.createElement("canvas"), { width: w, height: h });
   const scale = Math.max(1, Math.min(2, window.devicePixelRatio || 1));
-  let layout = null, dim = new Map();
+  const grounds = new Map([...pictures.frames].map(([number, image]) => [number, muted(image)]));
+  let layout = null, unit = 1, dim = new Map(); // `unit`: how much larger than on a narrow page text and signs are
 
   const at = (panel, [y, x]) => [panel.x + (x + 0.5) / W * panel.width, panel.y + (y + 0.5) / H * panel.height];
   const square = (panel, [y, x]) => { // a grid cell on a panel
@@ -37,23 +65,30 @@ function makePainter(canvas, about, data, pictures) {
   };
   const stroke = (ink, thick, path) => { // twice, the first time darker and thicker, to show on any ground
     for (const [style, extra] of [["rgba(0,0,0,.75)", 2], [ink, 0]]) {
-      pen.strokeStyle = style; pen.lineWidth = thick + extra; pen.beginPath(); path(); pen.stroke();
+      pen.strokeStyle = style; pen.lineWidth = unit * (thick + extra); pen.beginPath(); path(); pen.stroke();
     }
   };
   const ring = (panel, place, weight) => { // an expected position; hollow, not to hide what it stands on
-    const [x, y] = at(panel, place), r = 3 + 7 * Math.sqrt(weight);
+    const [x, y] = at(panel, place), r = unit * (3 + 7 * Math.sqrt(weight));
     stroke("white", 1.6, () => { pen.moveTo(x + r, y); pen.arc(x, y, r, 0, 2 * Math.PI); });
   };
   const cross = (panel, place) => {
-    const [x, y] = at(panel, place), r = 5;
+    const [x, y] = at(panel, place), r = 5 * unit;
     stroke(TRUE, 2, () => { pen.moveTo(x - r, y - r); pen.lineTo(x + r, y + r); pen.moveTo(x - r, y + r); pen.lineTo(x + r, y - r); });
   };
+  const box = (panel, cell, thick) => { // around a cell, so that its colour stays to be seen
+    const [x, y, width, height] = square(panel, cell), grow = unit * thick / 2 + 1;
+    stroke("white", thick, () => pen.rect(x - grow, y - grow, width + 2 * grow, height + 2 * grow));
+  };
   const within = (panel, paint) => { pen.save(); pen.beginPath(); pen.rect(panel.x, panel.y, panel.width, panel.height); pen.clip(); paint(); pen.restore(); };
-  const write = (text, x, y, font = "12px") => { pen.fillStyle = INK; pen.font = `${font} system-ui, sans-serif`; pen.fillText(text, x, y); };
+  const typeface = (share = 1, style = "") => { pen.font = `${style} ${share * layout.font}px system-ui, sans-serif`; };
+  const write = (text, x, y, style) => { pen.fillStyle = INK; typeface(1, style); pen.fillText(text, x, y); };
+  const above = (panel) => panel.y - 0.35 * layout.font; // where words over a panel stand
   const tag = (panel, text) => { // words inside a panel, on their own ground
-    pen.font = "11px system-ui, sans-serif";
-    pen.fillStyle = "rgba(0,0,0,.65)"; pen.fillRect(panel.x, panel.y + panel.height - 15, pen.measureText(text).width + 8, 15);
-    pen.fillStyle = "white"; pen.fillText(text, panel.x + 4, panel.y + panel.height - 4);
+    typeface(0.92);
+    const high = 1.25 * layout.font;
+    pen.fillStyle = "rgba(0,0,0,.7)"; pen.fillRect(panel.x, panel.y + panel.height - high, pen.measureText(text).width + 8, high);
+    pen.fillStyle = "white"; pen.fillText(text, panel.x + 4, panel.y + panel.height - 0.3 * layout.font);
   };
 
   function cells(panel, colours) { // [y, x, red, green, blue, alpha] of grid cells, over a panel
@@ -64,21 +99,18 @@ function makePainter(canvas, about, data, pictures) {
     pen.imageSmoothingEnabled = false;
     pen.drawImage(mask, left, top, right - left, bottom - top);
   }
-  const heatMap = (panel, heat, top) => cells(panel, heat.map(([y, x, value]) => [y, x, ...colour(value / top), 255 * Math.sqrt(value / top)]));
+  const heatMap = (panel, heat, top) => cells(panel, heat.map(([y, x, value]) => [y, x, ...colour(value / top), 255 * (value / top) ** VISIBLE]));
   const agentMap = (panel, { winner, share }, from, chosen) => cells(panel, Array.from({ length: h * w }, (_, m) => {
     const agent = winner[from + m], full = agent === chosen ? 255 : 110; // the others step back
     return [Math.floor(m / w), m % w, ...about.agentColours[agent], full * (0.35 + 0.65 * share[from + m] / 255)];
   }));
 
-  function dimmed(number, panel) { // a frame in dark grey, painted once for every size
+  function ground(number, panel) { // a muted frame with its masks' rims, painted once for every size
     const key = `${number} ${panel.width}`;
     if (!dim.has(key)) {
       const own = Object.assign(document.createElement("canvas"), { width: Math.round(panel.width * scale), height: Math.round(panel.height * scale) });
       const ink = own.getContext("2d");
-      ink.filter = "grayscale(1) brightness(.6)"; // where a browser has no filters, the veil below does it alone
-      ink.drawImage(pictures.frames.get(number), 0, 0, own.width, own.height);
-      ink.filter = "none";
-      ink.fillStyle = "rgba(30,30,30,.3)"; ink.fillRect(0, 0, own.width, own.height);
+      ink.drawImage(grounds.get(number), 0, 0, own.width, own.height);
       ink.imageSmoothingEnabled = false;
       if (pictures.outlines.has(number)) ink.drawImage(pictures.outlines.get(number), 0, 0, own.width, own.height);
       dim.set(key, own);
@@ -92,7 +124,7 @@ function makePainter(canvas, about, data, pictures) {
     row.small.forEach((panel, t) => {
       const { heat, peak, weight, best, expected, truth, error, agent } = answers[t];
       within(panel, () => {
-        dimmed(memory[t], panel);
+        ground(memory[t], panel);
         if (state.colour === "agents" && agents) {
           agentMap(panel, data.stored[row.reader][about.stored.indexOf(memory[t])], 0, agent[0]);
           if (!back) tag(panel, `agent ${agentName(agents, agent[0])}, ${Math.round(100 * agent[1])} %`);
@@ -101,10 +133,10 @@ function makePainter(canvas, about, data, pictures) {
           heatMap(panel, weighted ? heat.map(([y, x, a]) => [y, x, a * weight]) : heat, weighted ? strongest : peak || 1);
         }
         if (back) {
-          if (back.t === t) stroke("white", 2, () => pen.rect(...square(panel, back.cell)));
+          if (back.t === t) box(panel, back.cell, 2);
           return;
         }
-        if (best) stroke("white", 1, () => pen.rect(...square(panel, best)));
+        if (best) box(panel, best, 1);
         if (truth) {
           stroke(TRUE, 1, () => { pen.setLineDash([4, 3]); pen.moveTo(...at(panel, truth)); pen.lineTo(...at(panel, expected)); }); // the error
           pen.setLineDash([]);
@@ -115,11 +147,11 @@ function makePainter(canvas, about, data, pictures) {
         const notes = [about.truth ? (error === null ? "hidden" : `${error.toFixed(1)} px`) : null, best ? null : "not read"];
         if (notes.some(Boolean)) tag(panel, notes.filter(Boolean).join(", "));
       });
-      write(`frame ${memory[t]}`, panel.x, panel.y - 5);
+      write(`frame ${memory[t]}`, panel.x, above(panel));
       if (back) return;
-      pen.textAlign = "right"; write(`u ${weight.toFixed(2)}`, panel.x + panel.width, panel.y - 5); pen.textAlign = "left";
-      pen.fillStyle = "#ddd"; pen.fillRect(panel.x, panel.y + panel.height + 2, panel.width, 4);
-      pen.fillStyle = BLUE; pen.fillRect(panel.x, panel.y + panel.height + 2, panel.width * weight, 4);
+      pen.textAlign = "right"; write(`u ${weight.toFixed(2)}`, panel.x + panel.width, above(panel)); pen.textAlign = "left";
+      pen.fillStyle = "#ddd"; pen.fillRect(panel.x, panel.y + panel.height + 2, panel.width, 4 * unit);
+      pen.fillStyle = BLUE; pen.fillRect(panel.x, panel.y + panel.height + 2, panel.width * weight, 4 * unit);
     });
   }
 
@@ -129,9 +161,9 @@ function makePainter(canvas, about, data, pictures) {
     within(panel, () => {
       if (back) {
         const top = Math.max(...votes.map((vote) => vote[2]), 1e-12);
-        dimmed(query, panel);
+        ground(query, panel);
         heatMap(panel, votes, top);
-        if (votes.length) stroke("white", 2, () => pen.rect(...square(panel, strongestOf(votes))));
+        if (votes.length) box(panel, strongestOf(votes), 2);
         return;
       }
       pen.imageSmoothingEnabled = true;
@@ -155,25 +187,25 @@ function makePainter(canvas, about, data, pictures) {
       }
       for (const place of seen) cross(panel, place);
       for (const { expected, weight } of answers) ring(panel, expected, weight);
-      stroke("white", 2, () => pen.rect(...square(panel, state.query)));
+      box(panel, state.query, 2);
     });
-    write(back ? `query frame ${query}: who looks there` : `query frame ${query}`, panel.x, panel.y - 5);
+    write(back ? `query frame ${query}: who looks there` : `query frame ${query}`, panel.x, above(panel));
   }
 
   return {
-    // Draws `state` on a canvas `width` wide; `answers` and `votes` by row.
-    draw(state, width, answers, votes) {
-      const next = arrange(about, state, width);
+    // Draws `state` on a canvas `width` wide and about `tall` high at most; `answers` and `votes` by row.
+    draw(state, width, tall, answers, votes) {
+      const next = arrange(about, state, width, tall);
       if (!layout || layout.width !== next.width || layout.height !== next.height) {
         [canvas.width, canvas.height] = [Math.round(next.width * scale), Math.round(next.height * scale)];
         canvas.style.height = `${next.height}px`;
         dim = new Map();
       }
-      layout = next;
+      [layout, unit] = [next, next.font / 13];
       pen.setTransform(scale, 0, 0, scale, 0, 0);
       pen.clearRect(0, 0, layout.width, layout.height);
       layout.rows.forEach((row, i) => {
-        if (row.title !== null) write(about.readers[row.reader], 0, row.title, "bold 13px");
+        if (row.title !== null) write(about.readers[row.reader], 0, row.title, "bold");
         memoryPanels(row, state, answers[i]);
         queryPanel(row, state, answers[i], votes[i]);
       });

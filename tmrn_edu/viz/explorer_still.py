@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data.synthetic import Clip
 from ..looking import Look
-from .affinity import COLOURS, check_pixel, grey, heat_maps, weights_of
+from .affinity import COLOURS, VISIBLE, check_pixel, heat_maps, muted, outlined, weights_of
 from .overlays import overlay
 from .trajectories import path_of, true_path
 
@@ -80,9 +80,7 @@ def _row(canvas, draw, look: Look, name: str, pixel, truth: Clip | None, top: in
     ]
     draw.text((0, top + FINE * (LINE - 3)), name, WORDS, _font(11), anchor="ls")
 
-    image, ink, left = panel(
-        0, overlay(look.frames[look.query], look.predicted, alpha=0.35).numpy(), (f"frame {look.query}", "")
-    )
+    image, ink, left = panel(0, outlined(look.frames[look.query], look.predicted).numpy(), (f"frame {look.query}", ""))
     start = look.cell_to_pixel(torch.tensor(cell).float()).tolist()
     for a, b, weight in reversed(list(zip([*path[1:], start], path, weights, strict=True))):
         _line(ink, [at(a), at(b)], 0.6 + 5 * weight)
@@ -109,11 +107,11 @@ def _row(canvas, draw, look: Look, name: str, pixel, truth: Clip | None, top: in
 
 
 def _heated(look: Look, t: int, heat: np.ndarray) -> np.ndarray:
-    """A memory frame in grey with its masks' rims, and the heat map over it: more opaque where it is hotter."""
-    ground = overlay(grey(look.frames[t]), look.index_masks[t], alpha=0.0).numpy()
+    """A muted memory frame with its masks' rims, and the heat map over it: more opaque where it is hotter."""
+    ground = overlay(muted(look.frames[t]), look.index_masks[t], alpha=0.0).numpy()
     share = heat / max(float(heat.max()), 1e-12)
     colours = 255 * matplotlib.colormaps[COLOURS](share)[..., :3]
-    alpha = np.sqrt(share)[..., None]
+    alpha = (share**VISIBLE)[..., None]
     cells = repeat(
         np.concatenate([alpha * colours, alpha], axis=-1), "h w c -> (h y) (w x) c", y=look.cell, x=look.cell
     )
