@@ -255,3 +255,14 @@ def test_answers_need_no_more_than_their_lesson_imports(path):
         mark, message = try_exercise(replace(stub, cells=cells))
         failed |= {} if mark == "passed" else {name: f"{mark}: {message}"}
     assert not failed
+
+
+def test_the_syllabus_lists_every_lesson_with_its_exercises():
+    syllabus = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for path in LESSONS:
+        (row,) = [line for line in syllabus.splitlines() if line.startswith("|") and f"]({path.name})" in line]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert int(cells[-1]) == len(checkers(path)) and int(cells[-2]) > 0, row
+        assert re.fullmatch(r"\d+ \+ \d+", cells[-3]), row
+        minutes = re.search(r"About (\d+) minutes, and (\d+) for the exercises", path.read_text(encoding="utf-8"))
+        assert cells[-3] == " + ".join(minutes.groups()), row

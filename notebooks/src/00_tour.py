@@ -109,7 +109,7 @@ print("J of frame 3: loop, line and package agree")
 #
 # The paper's supplement describes these steps; its code is not public. So every equation in the library says where it comes from: **[S]** said by the supplement, **[K]** taken from its kin (published methods that do something similar), **[ours]** our completion. An equation of another network names the paper and its section.
 #
-# Three small networks that come with the package ([`load`](../tmrn_edu/weights.py#L88)) are built alike but for their *reader*, the module that does this step. Each was trained by itself, from the same first weights on the same clips, so their keys differ too:
+# Three small networks that come with the package ([`load`](../tmrn_edu/weights.py#L146)) are built alike but for their *reader*, the module that does this step. Each was trained by itself, from the same first weights on the same clips, so their keys differ too:
 #
 # - `stcn-tiny`: STCN (NeurIPS 2021) with the space-time read ([`SpaceTimeReader`](../tmrn_edu/memory/space_time.py#L66)), the baseline;
 # - `tmrn-stcn-tiny`: the same with TMRN's reader as we read it in the supplement ([`TrajectoryReader`](../tmrn_edu/memory/readers.py#L35));

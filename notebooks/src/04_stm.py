@@ -5,7 +5,7 @@
 #
 # **The question.** Notebooks 01 to 03 took the memory read apart. A network is more than its read: who makes the keys and values, what becomes of the readout, which frames are remembered? And what happens when TMRN's reader takes the place of the old one?
 #
-# STM ("Video Object Segmentation using Space-Time Memory Networks", Oh, Lee, Xu and Kim, ICCV 2019) came first, and everything later is best understood as a change to it. You will build it from the package's parts, stage by stage, until your network and the package's [`STM`](../tmrn_edu/networks/stm.py#L78) give the same masks. About 20 minutes.
+# STM ("Video Object Segmentation using Space-Time Memory Networks", Oh, Lee, Xu and Kim, ICCV 2019) came first, and everything later is best understood as a change to it. You will build it from the package's parts, stage by stage, until your network and the package's [`STM`](../tmrn_edu/networks/stm.py#L78) give the same masks. About 30 minutes, and 20 for the exercises.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.

@@ -7,7 +7,7 @@
 #
 # XMem (Cheng and Schwing, ECCV 2022) answers both. It is STCN's plan (keys from the image alone, values from image and mask) with a new similarity and with a second memory: a small state per object that is carried from frame to frame, the **sensory memory**.
 #
-# You will build XMem from the package's parts, look at what each part sees, put it together, and check that your network is the package's [`XMem`](../tmrn_edu/networks/xmem.py#L90), pixel by pixel. Then TMRN moves in. About 25 minutes; a good place for a break is before the sensory memory. Notebooks 01, 04 and 05 come first; 02 and 03 help at the end. **[S]** marks what TMRN's supplement says, **[ours]** our completion.
+# You will build XMem from the package's parts, look at what each part sees, put it together, and check that your network is the package's [`XMem`](../tmrn_edu/networks/xmem.py#L90), pixel by pixel. Then TMRN moves in. About 40 minutes, and 20 for the exercises; a good place for a break is before the sensory memory. Notebooks 01, 04 and 05 come first; 02 and 03 help at the end. **[S]** marks what TMRN's supplement says, **[ours]** our completion.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.

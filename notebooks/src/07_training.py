@@ -5,7 +5,7 @@
 #
 # **The question.** All networks so far came trained. Where does a network learn to look the same thing up again, when nobody has a million annotated videos? And which of the many pixels of a clip should it learn from?
 #
-# The published answer, the same in outline for STM, STCN, XMem and TMRN's supplement: first **still images**, each warped into a little clip; then **videos**, a few frames at a time, with gaps that grow; and a loss that looks more and more at the **hardest pixels** only. We make such clips, take one step by hand, train a small network for half a minute, and look at what it was blamed for. At the end stand the commands for real runs, on one core or on many GPUs, and what they would cost. About 25 minutes. Notebooks 04 and 05 come first.
+# The published answer, the same in outline for STM, STCN, XMem and TMRN's supplement: first **still images**, each warped into a little clip; then **videos**, a few frames at a time, with gaps that grow; and a loss that looks more and more at the **hardest pixels** only. We make such clips, take one step by hand, train a small network for half a minute, and look at what it was blamed for. At the end stand the commands for real runs, on one core or on many GPUs, and what they would cost. About 35 minutes, and 15 for the exercises. Notebooks 04 and 05 come first.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.

@@ -5,7 +5,7 @@
 #
 # **The question.** Two networks segment the same videos, and one scores 2.6 points more. Is it better? What was counted, over what was the mean taken, and would you bet on the same outcome with other videos?
 #
-# We build the two measures of DAVIS by hand and draw what they count; follow them through a clip and a data set; score four shipped networks on clips drawn by seed; give every difference an interval; make the table, the figure and the ablation plot of a paper; and pack masks for a server that keeps the truth to itself. About 25 minutes. Notebooks 00 and 05 come first.
+# We build the two measures of DAVIS by hand and draw what they count; follow them through a clip and a data set; score four shipped networks on clips drawn by seed; give every difference an interval; make the table, the figure and the ablation plot of a paper; and pack masks for a server that keeps the truth to itself. About 35 minutes, and 15 for the exercises. Notebooks 00 and 05 come first.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.

@@ -5,7 +5,7 @@
 #
 # **The question.** You have a video, and the outline of one thing in its first frame. What does it take to get the masks of all other frames, on a laptop, without a GPU? And what do you do where they come out wrong?
 #
-# The answer is one command. This lesson looks at what is behind it: a file goes in and masks come out; how a few clicks make the first mask; why a network that learned from painted shapes alone is not enough; what is remembered of a long video; how a look-alike does harm, and how one corrected frame repairs it; and how an object is cut out of its video. About 40 minutes. Notebooks 00, 01 and 05 come first.
+# The answer is one command. This lesson looks at what is behind it: a file goes in and masks come out; how a few clicks make the first mask; why a network that learned from painted shapes alone is not enough; what is remembered of a long video; how a look-alike does harm, and how one corrected frame repairs it; and how an object is cut out of its video. About 45 minutes, and 20 for the exercises. Notebooks 00, 01 and 05 come first.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.

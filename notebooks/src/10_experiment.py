@@ -5,7 +5,7 @@
 #
 # **The question.** You have an idea for a better memory read. How do you find out within an hour whether it is one?
 #
-# We go the whole way once with an idea of our own: look at a failure, measure what the idea needs to be true, write a **reader** in 25 lines, let a checker try it, put it into a trained STCN without changing one pixel, choose its number, train it for half a minute beside a control, score it against the other readers, say how sure we are, and break it. Then you do it with yours. About 25 minutes. Notebooks 01, 03 and 05 come first, 07 and 08 help.
+# We go the whole way once with an idea of our own: look at a failure, measure what the idea needs to be true, write a **reader** in 25 lines, let a checker try it, put it into a trained STCN without changing one pixel, choose its number, train it for half a minute beside a control, score it against the other readers, say how sure we are, and break it. Then you do it with yours. About 40 minutes, and 20 for the exercises. Notebooks 01, 03 and 05 come first, 07 and 08 help.
 
 # %%
 # On Colab this cell installs the library; anywhere else it does nothing.
@@ -165,7 +165,7 @@ class NearbyReader(te.memory.SpaceTimeReader):
 # %% [markdown]
 # Two lines look more careful than they need to be. A query may be a *block* of rows of its frame, so that a large frame fits into memory: [`query_positions`](../tmrn_edu/memory/space_time.py#L215) knows which. And in training every clip of a batch may have frame numbers of its own: [`per_clip`](../tmrn_edu/memory/space_time.py#L230) gives one number, or one per clip.
 #
-# Would you have thought of it? The library asks such things of any reader, by [`check.readers.reader`](../tmrn_edu/check/readers.py#L19): shapes, insides that add up, frames in any order, batches and blocks, a gradient for every weight, settings that build it again, and a run in STCN, STM and XMem. It asks twice, with the weights as they start and with each moved a little: at $\gamma = 0$ a wrong distance would not show.
+# Would you have thought of it? The library asks such things of any reader, by [`check.readers.reader`](../tmrn_edu/check/readers.py#L23): shapes, insides that add up, frames in any order, batches and blocks, a gradient for every weight, settings that build it again, and a run in STCN, STM and XMem. It asks twice, with the weights as they start and with each moved a little: at $\gamma = 0$ a wrong distance would not show.
 
 # %%
 assert te.check.reader(NearbyReader)
@@ -232,7 +232,7 @@ passed = te.check.forgetful_reader(ForgetfulReader)
 # %% [markdown]
 # ## Into a trained network
 #
-# `te.load` takes a reader in place of the file's. With $\gamma = 0$ nothing may change: if it does, the reader is wrong, and there is no use in going on. This is the cheapest test that a reader can have, and [`check.readers.identity`](../tmrn_edu/check/readers.py) asks it of three networks:
+# `te.load` takes a reader in place of the file's. With $\gamma = 0$ nothing may change: if it does, the reader is wrong, and there is no use in going on. This is the cheapest test that a reader can have, and [`check.readers.identity`](../tmrn_edu/check/readers.py#L40) asks it of three networks:
 
 # %%
 guest = te.load("stcn-tiny", reader=NearbyReader(gamma=0.0)).eval()
@@ -272,7 +272,7 @@ te.viz.explore(looks, te.viz.choose_pixel(looks, clip), top_k=8, truth=clip)
 #
 # ## Train it, beside a control
 #
-# Training might do more, since keys can learn to leave to $\gamma$ what $\gamma$ does. But *any* further training changes a network. So two runs: the same first weights, the same 30 steps on the same clips in the same order, one with our reader and one with STCN's own. Only this pair says what the reader is worth in training. (A `Recipe` is a network with its settings, [`train`](../tmrn_edu/train.py#L50) the loop of lesson 07.)
+# Training might do more, since keys can learn to leave to $\gamma$ what $\gamma$ does. But *any* further training changes a network. So two runs: the same first weights, the same 30 steps on the same clips in the same order, one with our reader and one with STCN's own. Only this pair says what the reader is worth in training. (A `Recipe` is a network with its settings, [`train`](../tmrn_edu/train.py#L55) the loop of lesson 07.)
 
 # %%
 from tmrn_edu.train import Recipe, TrainSettings, train
