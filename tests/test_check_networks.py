@@ -69,7 +69,6 @@ ANSWERS = {
     "frames_read": frames_read,
     "read_objects": read_objects,
     "soft_aggregate": soft_aggregate,
-    "count_votes": count_votes,
     "affinity_cost": affinity_cost,
     "top_k_weights": top_k_weights,
     "kept_per_frame": kept_per_frame,
@@ -121,11 +120,6 @@ def normalised(p):
     return labels / reduce(labels, "b l H W -> b 1 H W", "sum")
 
 
-def weight_sums(similarity):
-    weights = similarity.exp() / reduce(similarity.exp(), "b t m q -> b 1 1 q", "sum")
-    return reduce(weights, "b t m q -> b t m", "sum")
-
-
 def votes_in_each_frame(similarity):
     return torch.cat([count_votes(similarity[:, t : t + 1]) for t in range(similarity.shape[1])], dim=1)
 
@@ -169,9 +163,6 @@ WRONG = [
         lambda p: torch.cat([(1 - p).prod(dim=1, keepdim=True), p], dim=1).softmax(dim=1),
         "of their log odds",
     ),
-    ("count_votes", weight_sums, "to the best match alone"),
-    ("count_votes", votes_in_each_frame, "a single vote"),
-    ("count_votes", lambda s: count_votes(s) > 0, "count how often"),
     ("affinity_cost", lambda t, o, m, ck, shared: t * o * m * m * ck, "once for all objects"),
     ("affinity_cost", lambda t, o, m, ck, shared: t * m * m * ck, "compared for each"),
     ("affinity_cost", lambda t, o, m, ck, shared: affinity_cost(t, o, m, ck, not shared), "the other way round"),

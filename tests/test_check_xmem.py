@@ -32,13 +32,9 @@ def memory_frames(given, every):
     return joins
 
 
-def decoder_input(readout, sensory):
-    return torch.cat([readout, sensory], dim=2)
-
-
 ANSWERS = {
     "anisotropic_l2": anisotropic_l2, "left_out": left_out, "gated_update": gated_update,
-    "memory_frames": memory_frames, "decoder_input": decoder_input,
+    "memory_frames": memory_frames,
 }  # fmt: skip
 
 
@@ -103,8 +99,6 @@ def key_square_without_selection(k, q, s, e):
         ("memory_frames", lambda g, n: g, "without a mask join too"),
         ("memory_frames", lambda g, n: memory_frames(g, n + 1), "one frame late"),
         ("memory_frames", lambda g, n: memory_frames(g, n)[1:], "expected t = ("),
-        ("decoder_input", lambda r, h: torch.cat([h, r], dim=2), "readout comes first"),
-        ("decoder_input", lambda r, h: r, "expected b o (cv + cs) h w = ("),
     ],
 )
 def test_mistakes_are_named(name, wrong, advice, capsys):

@@ -266,3 +266,12 @@ def test_the_syllabus_lists_every_lesson_with_its_exercises():
         assert re.fullmatch(r"\d+ \+ \d+", cells[-3]), row
         minutes = re.search(r"About (\d+) minutes, and (\d+) for the exercises", path.read_text(encoding="utf-8"))
         assert cells[-3] == " + ".join(minutes.groups()), row
+
+
+def test_every_checker_belongs_to_a_lesson():
+    from tmrn_edu import check
+
+    of_lessons = {name for path in LESSONS for name in checkers(path)}
+    assert set(check.__all__) - of_lessons == {"examples", "identity", "random_tensors", "reader", "trial"} & set(
+        check.__all__
+    )

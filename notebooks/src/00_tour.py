@@ -353,4 +353,4 @@ te.viz.contact_sheet(
 # - A pixel's **trajectory** is where it looks in each memory frame. STM, STCN and XMem let all frames compete at once; TMRN asks each frame by itself, then weighs the answers.
 # - A read cannot answer "nowhere", and a wrong mask, once stored, is evidence for the next.
 #
-# Answers to the exercises: [answers/00_tour](answers/00_tour.ipynb). Next: [01 · Reading a memory](01_reading_a_memory.ipynb) opens the formula above and computes it three ways. Last comes [10 · Experiment](10_experiment.ipynb): write a memory reader of your own in 30 lines, plug it into STCN, train it for a minute, score it.
+# Answers to the exercises: [answers/00_tour](answers/00_tour.ipynb). Next: [01 · Reading a memory](01_reading_a_memory.ipynb) opens the formula above and computes it three ways. Last comes [10 · Experiment](10_experiment.ipynb): write a memory reader of your own in 25 lines, plug it into STCN, train it for a minute, score it.

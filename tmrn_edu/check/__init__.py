@@ -14,17 +14,17 @@ from tmrn_edu.check.own_video import frames_kept, inside, over, propagate
 from tmrn_edu.check.readers import identity, reader
 from tmrn_edu.check.reading import frame_shares, space_time_weights, squared_l2
 from tmrn_edu.check.stcn import affinity_cost, coverage, kept_per_frame, top_k_weights
-from tmrn_edu.check.stm import count_votes, frames_read, memory_input, read_objects, soft_aggregate
+from tmrn_edu.check.stm import frames_read, memory_input, read_objects, soft_aggregate
 from tmrn_edu.check.tour import best_cells, intersection_over_union
 from tmrn_edu.check.training import bootstrapped, hard_share, largest_gap
 from tmrn_edu.check.trial import random_tensors, trial
-from tmrn_edu.check.xmem import anisotropic_l2, decoder_input, gated_update, left_out, memory_frames
+from tmrn_edu.check.xmem import anisotropic_l2, gated_update, left_out, memory_frames
 
 __all__ = [
-    "affinity_cost", "align", "anisotropic_l2", "best_cells", "bootstrapped", "chained_score", "count_votes", "coverage",
-    "decoder_input", "effective_agents", "f_measure", "fair", "forgetful_reader", "frame_shares", "frames_kept", "frames_read",
-    "gated_update", "hard_share", "identity", "inside", "intersection_over_union", "kept_per_frame", "largest_gap", "left_out",
-    "mean_over_objects", "memory_frames", "memory_input", "over", "paired_interval", "pool", "propagate", "random_tensors",
-    "read_objects", "reader", "rectified_affinity", "soft_aggregate", "space_time_weights", "square_distance", "squared_l2",
-    "top_k_weights", "trajectory", "trial",
+    "affinity_cost", "align", "anisotropic_l2", "best_cells", "bootstrapped", "chained_score", "coverage", "effective_agents",
+    "f_measure", "fair", "forgetful_reader", "frame_shares", "frames_kept", "frames_read", "gated_update", "hard_share",
+    "identity", "inside", "intersection_over_union", "kept_per_frame", "largest_gap", "left_out", "mean_over_objects",
+    "memory_frames", "memory_input", "over", "paired_interval", "pool", "propagate", "random_tensors", "read_objects", "reader",
+    "rectified_affinity", "soft_aggregate", "space_time_weights", "square_distance", "squared_l2", "top_k_weights",
+    "trajectory", "trial",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checkers of notebook 04: what the memory encoder sees, which frames are read, a read per object, soft aggregation, votes."""
+"""Checkers of notebook 04: what the memory encoder sees, which frames are read, a read per object, soft aggregation."""
 
 import torch
 from einops import einsum, pack, rearrange, reduce, repeat
@@ -8,7 +8,6 @@ from tmrn_edu.check.cases import Draw, examples
 from tmrn_edu.check.trial import trial
 from tmrn_edu.encoders import stack_masks
 from tmrn_edu.masks import soft_aggregation
-from tmrn_edu.viz.votes import count_votes as votes_of
 
 
 def memory_input(function) -> bool:
@@ -176,44 +175,5 @@ def soft_aggregate(function) -> bool:
                 ),
                 "right, but a probability of exactly 1 has infinite odds: clamp to [1e-7, 1 - 1e-7] first",
             ),
-        ],
-    )
-
-
-def count_votes(function) -> bool:
-    """`function(similarity)` is how many query pixels each memory pixel is the best match of: `b t m q` -> `b t m`."""
-
-    def case(draw: Draw) -> tuple[Tensor]:
-        return (
-            draw.normal("b t m q") + draw.choice(0, 1, 9) * draw.normal("b t m 1"),
-        )  # the last: one gets nearly all votes
-
-    def per_frame(similarity):
-        return reduce(
-            torch.nn.functional.one_hot(similarity.argmax(dim=2), similarity.shape[2]), "b t q m -> b t m", "sum"
-        )
-
-    return trial(
-        function,
-        votes_of,
-        examples(case),
-        axes="b t m",
-        passed="every query pixel gives one vote to one memory pixel of all frames",
-        mistakes=[
-            (
-                per_frame,
-                "every query pixel votes once in each frame; it has a single vote: the best over (t m)",
-            ),
-            (
-                lambda s: reduce(
-                    rearrange(
-                        rearrange(s, "b t m q -> b (t m) q").softmax(dim=1), "b (t m) q -> b t m q", t=s.shape[1]
-                    ),
-                    "b t m q -> b t m",
-                    "sum",
-                ),
-                "those are sums of weights; a vote goes to the best match alone",
-            ),
-            (lambda s: (votes_of(s) > 0).int(), "that says who wins anything; count how often"),
         ],
     )

@@ -1,7 +1,7 @@
-"""Checkers of notebook 06: anisotropic L2, what dropping |query|^2 leaves out, the gate, which frames are memory, what the decoder sees."""
+"""Checkers of notebook 06: anisotropic L2, what dropping |query|^2 leaves out, the gate, which frames are memory."""
 
 import torch
-from einops import einsum, pack, rearrange, repeat
+from einops import einsum, rearrange, repeat
 from torch import Tensor
 
 from tmrn_edu.check.cases import Draw, examples
@@ -169,23 +169,6 @@ def memory_frames(function) -> bool:
             (
                 lambda given, every: right(given, every + 1),
                 "one frame late: a memory frame every 5 means 0, 5, 10, ...",
-            ),
-        ],
-    )
-
-
-def decoder_input(function) -> bool:
-    """`function(readout, sensory)` is [readout, sensory], what the decoder sees of every object: `b o (cv + cs) h w`."""
-    return trial(
-        function,
-        lambda readout, sensory: pack([readout, sensory], "b o * h w")[0],
-        examples(lambda draw: (draw.normal("b o cv h w"), draw.normal("b o cs h w"))),
-        axes="b o (cv + cs) h w",
-        passed="one stack of channels per object",
-        mistakes=[
-            (
-                lambda readout, sensory: pack([sensory, readout], "b o * h w")[0],
-                "the readout comes first: the decoder's weights know their places",
             ),
         ],
     )
