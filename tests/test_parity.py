@@ -7,6 +7,7 @@ convolutions are computed in another way. Without `../shared` the fixtures remai
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -41,9 +42,7 @@ CASES_BY_NETWORK = {  # in this order, since two networks are kept at a time
 
 ONE_PASS = 2e-4  # features, affinity, readout, logits of one pass
 SENSORY = 5e-4
-# Whatever depends on earlier predictions. Rounding grows from frame to frame, and differs between processors: the clip of GSFM deviates by 5e-4
-# on one and 1.4e-3 on another, in saturated pixels, as its authors' code does from itself.
-RECURRENT = {"gsfm": 3e-3, "stm": 2e-3, "stcn": 1e-3, "xmem": 1e-3}
+RECURRENT = {"gsfm": 1e-3, "stm": 2e-3, "stcn": 1e-3, "xmem": 1e-3}  # whatever depends on earlier predictions
 
 
 def options(meta: dict) -> dict:
@@ -73,7 +72,10 @@ def test_case(name):
     else:
         network, kind = case.meta["model"], case.meta["case"]
         check = CHECKS.get((network, kind)) or CHECKS[kind]
-        check(case)
+        # oneDNN's convolutions round otherwise on each processor. In GSFM's clip one pixel of 31,598 grows that from frame to frame: 1.4e-3 on one
+        # processor, 5e-4 on another; by PyTorch's own convolutions it is 1.9e-4.
+        with torch.backends.mkldnn.flags(enabled=False) if network == "gsfm" else nullcontext():
+            check(case)
     case.finish()
 
 
