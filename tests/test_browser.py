@@ -13,7 +13,7 @@ import pytest
 import torch
 from browsers import CANVAS, Lab, View, missing, open_browser, wait
 
-from tmrn_edu import gallery
+from tmrn_edu import exhibits, gallery
 from tmrn_edu.data.synthetic import make_clip
 from tmrn_edu.looking import look
 from tmrn_edu.viz.explorer import Scene, unpack
@@ -60,8 +60,8 @@ def votes(looks, reader, frame, t, cell):
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(gallery, "FRAMES", 6)
-    monkeypatch.setattr(gallery, "QUERIES", QUERIES)
+    monkeypatch.setattr(exhibits, "FRAMES", 6)
+    monkeypatch.setattr(exhibits, "QUERIES", QUERIES)
     exhibit = gallery.Exhibit("one", "One", "Point.", (LEVEL, SEED), READERS, SIZE)
     paths = gallery.gallery(tmp_path_factory.mktemp("gallery"), [exhibit])
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tmrn_edu import gallery
+from tmrn_edu import exhibits, gallery
 from tmrn_edu.__main__ import main
 from tmrn_edu.data.masks_io import write_mask
 from tmrn_edu.data.synthetic import make_clip
@@ -29,8 +29,8 @@ ONE = gallery.Exhibit(
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(gallery, "FRAMES", 3)
-    monkeypatch.setattr(gallery, "QUERIES", (1, 2))
+    monkeypatch.setattr(exhibits, "FRAMES", 3)
+    monkeypatch.setattr(exhibits, "QUERIES", (1, 2))
 
 
 def test_pages_hold_all_they_need(tmp_path):
@@ -102,7 +102,7 @@ OFF = {  # exhibit -> (cell, pixels off) by reader, as its list of things to try
 
 @pytest.mark.parametrize("exhibit", gallery.EXHIBITS, ids=lambda exhibit: exhibit.name)
 def test_what_pages_promise_is_seen(exhibit, monkeypatch):
-    monkeypatch.setattr(gallery, "FRAMES", 8)
+    monkeypatch.setattr(exhibits, "FRAMES", 8)
     shown = replace(exhibit, queries=(7,)).show(
         {name: gallery._network(source) for name, source in exhibit.readers.items()}
     )
@@ -181,7 +181,7 @@ def test_a_video_of_ones_own(video, tmp_path, capsys):
 
 def test_of_a_video_every_network_reads_the_same_memory(video, monkeypatch):
     folder, mask, clip = video
-    monkeypatch.setattr(gallery, "READ", 3)
+    monkeypatch.setattr(exhibits, "READ", 3)
     one = gallery.of_video(folder, mask, ["stcn-tiny", "tmrn-stcn-tiny"], [11, 4, 4])
     networks = {name: load(name) for name in one.readers}
     shown = one.show(networks)

@@ -55,6 +55,7 @@ ORDER = (
     ("segment_video",),
     ("correcting",),
     ("report",),
+    ("exhibits",),
     ("tour", "gallery"),
     ("check",),
     ("nb",),
